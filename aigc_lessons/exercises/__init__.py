@@ -1,0 +1,3 @@
+from aigc_lessons.exercises.core import CheckResult, check
+
+__all__ = ["CheckResult", "check"]

@@ -1,0 +1,99 @@
+"""Small parts that several networks share."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+
+def haar(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 4*C H/2 W/2"]:
+    """One level of the orthonormal Haar wavelet transform: half the height and width, four times the channels.
+
+    Every 2 x 2 block (a b / c d) becomes four numbers, each half a sum with signs:
+        mean a+b+c+d,  left-right a-b+c-d,  top-bottom a+b-c-d,  diagonal a-b-c+d      (all divided by 2)
+    The 4 x 4 matrix is orthogonal and its own inverse: nothing is lost, and white noise stays white noise.
+
+    Raises: ValueError if height or width is odd.
+    Source: Haar 1910; for diffusion, Phung et al. 2022, arXiv:2211.16152.
+    """
+    H, W = x.shape[-2:]
+    if H % 2 or W % 2:
+        raise ValueError(f"the Haar transform halves both sides, so they must be even; got {H} x {W}")
+    a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
+    return torch.cat([a + b + c + d, a - b + c - d, a + b - c - d, a - b - c + d], 1) / 2
+
+
+def inverse_haar(y: Float[Tensor, "B 4*C H W"]) -> Float[Tensor, "B C 2*H 2*W"]:
+    """Undo `haar` exactly (up to rounding).
+
+    Raises: ValueError unless the number of channels is a multiple of four.
+    """
+    B, C4, H, W = y.shape
+    if C4 % 4:
+        raise ValueError(f"the inverse Haar transform needs a multiple of 4 channels, got {C4}")
+    s, h, v, d = y.chunk(4, 1)
+    blocks = torch.stack([s + h + v + d, s - h + v - d, s + h - v - d, s - h - v + d], -1) / 2  # (B, C, H, W, 4)
+    return blocks.unflatten(-1, (2, 2)).permute(0, 1, 2, 4, 3, 5).reshape(B, C4 // 4, 2 * H, 2 * W)
+
+
+def sinusoidal(t: Shaped[Tensor, " B"], dim: int, longest: float = 10_000.0) -> Float[Tensor, "B {dim}"]:
+    """cos and sin of t at dim/2 frequencies from 1 down to 1/longest: a smooth fingerprint of a number.
+
+    Raises: ValueError if dim is odd.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5.
+    """
+    if dim % 2:
+        raise ValueError(f"dim holds pairs (cos, sin) and must be even, got {dim}")
+    frequencies = torch.exp(-math.log(longest) * torch.arange(dim // 2, device=t.device) / (dim // 2))
+    angles = t.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+class Condition(nn.Module):
+    """Time and label, turned into one vector that every block reads.
+
+    Args:
+        classes: number of labels; label `classes` stands for "any".
+        dim:     length of the vector.
+    """
+
+    def __init__(self, classes: int, dim: int):
+        super().__init__()
+        self.classes, self.dim = classes, dim
+        self.label = nn.Embedding(classes + 1, dim)
+        self.time = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, t: Shaped[Tensor, " B"], labels: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B dim"]:
+        if labels is None:
+            labels = torch.full(t.shape, self.classes, device=t.device)
+        elif labels.min() < 0 or labels.max() > self.classes:
+            raise ValueError(
+                f"labels lie in 0..{self.classes - 1}, or {self.classes} for any;"
+                f" got {labels.min().item()}..{labels.max().item()}"
+            )
+        return F.silu(self.time(sinusoidal(t, self.dim)) + self.label(labels))
+
+
+class ResBlock(nn.Module):
+    """x + conv(act(scale * norm(conv(act(norm x))) + shift)), where scale and shift come from the condition.
+
+    The second convolution starts at zero, so a new block is the identity (or the 1 x 1 shortcut).
+    Source: Dhariwal and Nichol 2021, arXiv:2105.05233 (adaptive group normalisation).
+    """
+
+    def __init__(self, c_in: int, c_out: int, cond_dim: int, groups: int = 4):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(groups, c_in), nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(groups, c_out), nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.film = nn.Linear(cond_dim, 2 * c_out)
+        self.shortcut = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
+        for zero in (self.conv2.weight, self.conv2.bias, self.film.weight, self.film.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, x: Float[Tensor, "B c_in H W"], cond: Float[Tensor, "B D"]) -> Float[Tensor, "B c_out H W"]:
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.film(cond)[..., None, None].chunk(2, 1)  # (B, c_out, 1, 1) each
+        h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+        return self.shortcut(x) + h

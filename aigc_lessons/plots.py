@@ -1,0 +1,62 @@
+"""Arrays to matplotlib Axes. Functions draw on an Axes and return it; they never show, and never save."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from torch import Tensor
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers; order matters less than shape and label
+BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
+INK, FAINT = "#1d2733", "#c9d1da"
+
+
+def tile(images: Float[Tensor, "N 1 H W"], columns: int, gap: int = 2) -> Float[Tensor, "h w"]:
+    """Images side by side, row after row, on a white ground, as one image in [0, 1] where 1 is white paper."""
+    N, _, H, W = images.shape
+    rows = -(-N // columns)
+    sheet = torch.ones(rows * (H + gap) - gap, columns * (W + gap) - gap)
+    for i, image in enumerate(images[:, 0]):
+        y, x = divmod(i, columns)
+        sheet[y * (H + gap) :, x * (W + gap) :][:H, :W] = (1 - image.clamp(-1, 1)) / 2
+    return sheet
+
+
+def show_images(
+    ax: Axes, images: Float[Tensor, "N 1 H W"], columns: int, *, titles: list[str] | None = None, title: str = ""
+) -> Axes:
+    """Dark ink on white paper, in a grid; `titles` name the columns."""
+    sheet = tile(images, columns)
+    ax.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_yticks([])
+    step = images.shape[-1] + 2
+    ax.set_xticks(np.arange(len(titles)) * step + images.shape[-1] / 2 if titles else [], titles or [])
+    ax.tick_params(length=0, labeltop=True, labelbottom=False, colors=INK)
+    ax.spines[:].set_visible(False)
+    ax.set_title(title, color=INK)
+    return ax
+
+
+def show_line(ax: Axes, x, y, *, label: str = "", color: str = BLUE, xlabel: str = "", ylabel: str = "", **how) -> Axes:
+    """One curve on a quiet ground."""
+    ax.plot(x, y, color=color, label=label, **how)
+    return quiet(ax, xlabel, ylabel)
+
+
+def quiet(ax: Axes, xlabel: str = "", ylabel: str = "") -> Axes:
+    """Axes with only the left and bottom line, and a light grid."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(color=FAINT, linewidth=0.5, alpha=0.6)
+    ax.set_axisbelow(True)
+    if xlabel:
+        ax.set_xlabel(xlabel)
+    if ylabel:
+        ax.set_ylabel(ylabel)
+    return ax
+
+
+def panels(n: int, width: float = 3.0, height: float = 2.6, **how) -> tuple[plt.Figure, list[Axes]]:
+    """A figure with n panels in a row, sizes in inches for each."""
+    figure, axes = plt.subplots(1, n, figsize=(width * n, height), squeeze=False, layout="constrained", **how)
+    return figure, list(axes[0])
