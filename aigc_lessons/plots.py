@@ -60,3 +60,27 @@ def panels(n: int, width: float = 3.0, height: float = 2.6, **how) -> tuple[plt.
     """A figure with n panels in a row, sizes in inches for each."""
     figure, axes = plt.subplots(1, n, figsize=(width * n, height), squeeze=False, layout="constrained", **how)
     return figure, list(axes[0])
+
+
+def show_course(ax: Axes, parts: list[dict]) -> Axes:
+    """The course map, still: a row for each part, filled tiles for lessons that are written, open ones for planned.
+
+    Args:
+        parts: from `lessons.course_map()`.
+    """
+    columns = max(len(part["lessons"]) for part in parts)
+    for y, part in enumerate(parts):
+        ax.text(-0.1, -y, part["title"], ha="right", va="center", fontsize=10, color=INK)
+        for x, lesson in enumerate(part["lessons"]):
+            ready = lesson["ready"]
+            tile = plt.Rectangle((x, -y - 0.38), 0.86, 0.76, facecolor=BLUE if ready else "white",
+                                 edgecolor=BLUE if ready else FAINT, linestyle="-" if ready else "--")  # fmt: skip
+            ax.add_patch(tile)
+            ax.text(x + 0.43, -y + 0.06, lesson["number"], ha="center", va="bottom", fontsize=11,
+                    color="white" if ready else INK)  # fmt: skip
+            note = f"{lesson['reading_minutes']} min" if ready else "planned"
+            ax.text(x + 0.43, -y - 0.06, note, ha="center", va="top", fontsize=6.5, color="white" if ready else "#7a8794")
+    ax.set_xlim(-1.3, columns)
+    ax.set_ylim(-len(parts) + 0.5, 0.5)
+    ax.axis("off")
+    return ax

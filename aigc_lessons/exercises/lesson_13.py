@@ -1,4 +1,4 @@
-"""Lesson 13: velocity, guidance, a DDIM step, the Fréchet distance, and a sampler to beat."""
+"""Lesson 13: velocity, a DDIM step, guidance, the Fréchet distance, and a sampler to beat."""
 
 from functools import lru_cache
 
@@ -73,24 +73,6 @@ MISTAKES = {
     ],
     "13.2": [
         Mistake(
-            lambda x0_label, x0_null, scale: x0_label + scale * (x0_label - x0_null),
-            "Your scale 0 is already conditional: start at x0_null. (Some papers count so: w = scale - 1.)",
-        ),
-        Mistake(
-            lambda x0_label, x0_null, scale: x0_label + scale * (x0_null - x0_label),
-            "The two estimates have changed places: scale 1 should give x0_label.",
-        ),
-        Mistake(
-            lambda x0_label, x0_null, scale: scale * (x0_label - x0_null),
-            "Only the difference is left: add it to x0_null, where the walk starts.",
-        ),
-        Mistake(
-            lambda x0_label, x0_null, scale: scale * x0_label + x0_null,
-            "The weights must add up to 1: subtract x0_null before multiplying by the scale.",
-        ),
-    ],
-    "13.3": [
-        Mistake(
             lambda x_t, x0, abar_t, abar_s: (
                 abar_s**0.5 * x0 + (1 - abar_s) ** 0.5 * (x_t - abar_t * x0) / (1 - abar_t) ** 0.5
             ),
@@ -125,6 +107,24 @@ MISTAKES = {
         Mistake(
             lambda x_t, x0, abar_t, abar_s: abar_s**0.5 * x0 + (1 - abar_s) ** 0.5 * x_t,
             "x_t is not the noise: it is picture and noise together. Solve for eps first.",
+        ),
+    ],
+    "13.3": [
+        Mistake(
+            lambda x0_label, x0_null, scale: x0_label + scale * (x0_label - x0_null),
+            "Your scale 0 is already conditional: start at x0_null. (Some papers count so: w = scale - 1.)",
+        ),
+        Mistake(
+            lambda x0_label, x0_null, scale: x0_label + scale * (x0_null - x0_label),
+            "The two estimates have changed places: scale 1 should give x0_label.",
+        ),
+        Mistake(
+            lambda x0_label, x0_null, scale: scale * (x0_label - x0_null),
+            "Only the difference is left: add it to x0_null, where the walk starts.",
+        ),
+        Mistake(
+            lambda x0_label, x0_null, scale: scale * x0_label + x0_null,
+            "The weights must add up to 1: subtract x0_null before multiplying by the scale.",
         ),
     ],
     "13.4": [
@@ -162,28 +162,28 @@ def check_velocity(answer) -> CheckResult:
 
 
 @exercise("13.2")
-def check_guided(answer) -> CheckResult:
-    inputs = [
-        {"x0_label": noise(k, 2, 3), "x0_null": noise(60 + k, 2, 3), "scale": scale}
-        for k, scale in enumerate([1.5, 3.0, 0.4, 7.0, 1.25, 0.0, 1.0])
-    ]
-    return compare(
-        "13.2", answer, guided, inputs, MISTAKES["13.2"],
-        praise="Right on seven scales: 0 ignores the label, 1 obeys it, more exaggerates it.",
-        hint="A straight line through two points: it passes x0_null at scale 0 and x0_label at scale 1.",
-    )  # fmt: skip
-
-
-@exercise("13.3")
 def check_ddim_step(answer) -> CheckResult:
     levels = [(0.2, 0.5), (0.01, 0.04), (0.6, 0.95), (0.3, 0.31), (0.08, 0.9), (0.5, 1.0)]
     inputs = [
         {"x_t": noise(k, 2, 3), "x0": noise(70 + k, 2, 3), "abar_t": t, "abar_s": s} for k, (t, s) in enumerate(levels)
     ]
     return compare(
-        "13.3", answer, ddim_step, inputs, MISTAKES["13.3"],
+        "13.2", answer, ddim_step, inputs, MISTAKES["13.2"],
         praise="Right on six pairs of noise levels, the last step to clean data included.",
         hint="Two moves: solve x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps for eps; mix x0 and that eps at level s.",
+    )  # fmt: skip
+
+
+@exercise("13.3")
+def check_guided(answer) -> CheckResult:
+    inputs = [
+        {"x0_label": noise(k, 2, 3), "x0_null": noise(60 + k, 2, 3), "scale": scale}
+        for k, scale in enumerate([1.5, 3.0, 0.4, 7.0, 1.25, 0.0, 1.0])
+    ]
+    return compare(
+        "13.3", answer, guided, inputs, MISTAKES["13.3"],
+        praise="Right on seven scales: 0 ignores the label, 1 obeys it, more exaggerates it.",
+        hint="A straight line through two points: it passes x0_null at scale 0 and x0_label at scale 1.",
     )  # fmt: skip
 
 
