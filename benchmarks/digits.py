@@ -17,7 +17,6 @@ from torch import nn
 
 from aigc_lessons import recipes
 from aigc_lessons.data import digits
-from aigc_lessons.models.unet import UNet, UNetConfig
 from aigc_lessons.studio.digits import draw_digits
 from aigc_lessons.training.loop import TrainConfig, train
 
@@ -33,7 +32,7 @@ def train_for(seconds: float, build, config: TrainConfig, train_set, loss_fn) ->
     started = time.perf_counter()
     batches = recipes.digit_batches(train_set, config.seed)
     times = []
-    warm = recipes.seeded(build, config.seed)
+    warm = build(train_set, config.seed)
     before = time.perf_counter()
     for _ in train(warm, loss_fn, batches, replace(config, steps=max(12, int(seconds / 3)), log_every=1)):
         now = time.perf_counter()
@@ -41,12 +40,12 @@ def train_for(seconds: float, build, config: TrainConfig, train_set, loss_fn) ->
         before = now
     left = seconds - (time.perf_counter() - started)
     steps = max(2, int(MARGIN * left / statistics.median(times)))
-    network = recipes.seeded(build, config.seed)
+    network = build(train_set, config.seed)
     run = train(network, loss_fn, batches, replace(config, steps=steps, log_every=1))
-    for log in run:
+    for done in run:
         if time.perf_counter() - started > seconds:
             run.close()
-    return network.eval(), log.step, time.perf_counter() - started
+    return network.eval(), done.step, time.perf_counter() - started
 
 
 class Peer(nn.Module):
@@ -91,7 +90,7 @@ def main() -> None:
     torch.set_num_threads(2)
     train_set, held_out = digits.load()
     config = replace(recipes.LESSON_13, seed=asked.seed)
-    ours, drawn = measure("this course", asked.seconds, lambda: UNet(UNetConfig()), config, train_set, held_out, asked.seed)
+    ours, drawn = measure("this course", asked.seconds, recipes.digit_network, config, train_set, held_out, asked.seed)
     results = [ours]
     if asked.out:
         asked.out.mkdir(parents=True, exist_ok=True)
@@ -99,7 +98,17 @@ def main() -> None:
         np.save(asked.out / "labels.npy", np.arange(10).repeat(100))
     if asked.peer:
         plain = replace(config, optimizer="adamw", lr=2e-3)
-        results.append(measure("diffusers", 10 * asked.seconds, Peer, plain, train_set, held_out, asked.seed)[0])
+        results.append(
+            measure(
+                "diffusers",
+                10 * asked.seconds,
+                lambda _, seed: recipes.seeded(Peer, seed),
+                plain,
+                train_set,
+                held_out,
+                asked.seed,
+            )[0]
+        )
 
     for result in results:
         print(f"{result['name']}: {result['parameters']:,} parameters, {result['steps']} steps in {result['seconds']} s"

@@ -19,7 +19,7 @@ from aigc_lessons.diffusion.schedule import NoiseSchedule
 from aigc_lessons.types import Denoise, LossFn
 
 Target = Literal["eps", "x0", "v"]
-Weighting = Literal["simple", "min_snr"]
+Weighting = Literal["simple", "logit_normal"]
 
 
 def to_x0(
@@ -66,55 +66,43 @@ def target_of(
 def diffusion_loss(schedule: NoiseSchedule, target: Target = "eps", weighting: Weighting = "simple") -> LossFn:
     """The denoising loss as a function (network, batch, generator) -> scalar.
 
-    Draw t uniformly from 1..T and eps from N(0, I), then      (DDPM, algorithm 1)
+    Draw t from 1..T and eps from N(0, I), then      (DDPM, algorithm 1)
 
-        loss = mean of  w(t) || network(x_t, t, *conditions) - target ||^2 / dimension
+        loss = mean of || network(x_t, t, *conditions) - target ||^2 / dimension
 
     The batch is x0, or a tuple (x0, *conditions). t is drawn stratified: row i of B gets a t from the i-th of B equal
-    parts of 1..T, shuffled, which leaves the expectation as it is and makes the loss less noisy.
+    parts, shuffled, which leaves the expectation as it is and makes the loss less noisy.
 
     Args:
         target:    what the network predicts.
-        weighting: "simple": w = 1 on the target itself; "min_snr": the error of x0 weighed by min(SNR, 5), expressed for
-                   the chosen target (Hang et al. 2023, arXiv:2303.09556).
+        weighting: "simple": every t alike (Ho et al. 2020, eq. 14); "logit_normal": the middle more often than the ends,
+                   t/T = sigmoid(z) with z ~ N(0, 1) (Esser et al. 2024, arXiv:2403.03206, section 3.1).
     Raises: ValueError for an unknown target or weighting, or a network whose output differs in shape from x0.
-    Source: Ho et al. 2020, arXiv:2006.11239, eq. 14.
+    Source: Ho et al. 2020, arXiv:2006.11239.
     """
     _check_choice("target", target, Target)
     _check_choice("weighting", weighting, Weighting)
 
     def loss_fn(network: nn.Module, batch, generator: torch.Generator) -> Tensor:
         x0, *conditions = batch if isinstance(batch, (tuple, list)) else (batch,)
-        t = stratified_steps(len(x0), schedule.T, generator).to(x0.device)
+        t = stratified_steps(len(x0), schedule.T, generator, weighting).to(x0.device)
         eps = torch.randn(x0.shape, generator=generator, dtype=x0.dtype).to(x0.device)
         x_t = schedule.add_noise(x0, t, eps)
         prediction = network(x_t, t, *conditions)
         if prediction.shape != x0.shape:
             raise ValueError(f"the network returned shape {tuple(prediction.shape)} for x0 of {tuple(x0.shape)}")
-        error = prediction - target_of(x0, eps, t, schedule, target)
-        return (weight_of(t, schedule, target, weighting) * error.square().flatten(1).mean(1)).mean()
+        return (prediction - target_of(x0, eps, t, schedule, target)).square().mean()
 
     return loss_fn
 
 
-def stratified_steps(B: int, T: int, generator: torch.Generator) -> Int[Tensor, " B"]:
-    """B steps in 1..T, one from each of B equal parts, in random order; each alone is uniform on 1..T."""
-    u = (torch.arange(B) + torch.rand(B, generator=generator)) / B
+def stratified_steps(B: int, T: int, generator: torch.Generator, weighting: Weighting = "simple") -> Int[Tensor, " B"]:
+    """B steps in 1..T, one from each of B equally likely parts, in random order."""
+    u = (torch.arange(B) + torch.rand(B, generator=generator)) / B  # each alone is uniform on 0..1
+    if weighting == "logit_normal":
+        u = torch.sigmoid(torch.special.ndtri(u.double().clamp(1e-9, 1 - 1e-9)))
     t = 1 + (u * T).long().clamp(max=T - 1)
     return t[torch.randperm(B, generator=generator)]
-
-
-def weight_of(t: Int[Tensor, " B"], schedule: NoiseSchedule, target: Target, weighting: Weighting) -> Float[Tensor, " B"]:
-    """w(t) of the squared error on `target`.
-
-    An error of the target is an error of x0 times a known factor: SNR |x0 error|^2 = |eps error|^2, and
-    (SNR + 1) |x0 error|^2 = |v error|^2, so min_snr divides by that factor.
-    """
-    if weighting == "simple":
-        return torch.ones(t.shape, device=t.device)
-    snr = schedule.log_snr(t).exp()
-    factor = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[target]
-    return (snr.clamp(max=5) / factor).float()
 
 
 def denoiser(network: nn.Module, schedule: NoiseSchedule, target: Target) -> Denoise:

@@ -95,5 +95,5 @@ class ResBlock(nn.Module):
     def forward(self, x: Float[Tensor, "B c_in H W"], cond: Float[Tensor, "B D"]) -> Float[Tensor, "B c_out H W"]:
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.film(cond)[..., None, None].chunk(2, 1)  # (B, c_out, 1, 1) each
-        h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+        h = self.conv2(F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale)))
         return self.shortcut(x) + h

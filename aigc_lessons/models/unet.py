@@ -1,62 +1,86 @@
-"""A small U-Net for images, working on Haar coefficients."""
+"""A small U-Net for images. It works on Haar coefficients and corrects a linear guess."""
 
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
 
+from aigc_lessons.models.guess import GaussianGuess
 from aigc_lessons.models.layers import Condition, ResBlock, haar, inverse_haar
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """channels of the image, number of classes, width of the first level, multiple of it at each level, blocks a level."""
+    """Sizes of a UNet.
 
+    Args:
+        size:     height and width of the images, a multiple of 4.
+        channels: of the images.
+        classes:  number of labels; label `classes` stands for "any".
+        width:    channels of the upper level; the lower has twice as many.
+        middle:   blocks on the lower level.
+        cond_dim: length of the vector that tells time and label.
+        rank:     eigenvectors of the linear guess.
+        T:        steps of the noise schedule.
+    """
+
+    size: int = 28
     channels: int = 1
     classes: int = 10
-    width: int = 32
-    multiples: tuple[int, ...] = (1, 2)
-    blocks: int = 1
+    width: int = 24
+    middle: int = 2
     cond_dim: int = 64
+    rank: int = 128
+    T: int = 1000
 
 
 class UNet(nn.Module):
+    """(x_t, t, labels) -> velocity. Upper level: half the image's side (after Haar); lower level: a quarter.
+
+    Call `network.guess.fit(images, labels, schedule.alpha_bars)` before training: the network then starts from the best
+    linear answer, and spends its training on what a straight line cannot know.
+
+    Source: the shape, Ronneberger et al. 2015, arXiv:1505.04597; for diffusion, Ho et al. 2020, arXiv:2006.11239.
+    """
+
+    outer = ("condition", "stem", "head")  # for Muon: these are not hidden
+
     def __init__(self, config: UNetConfig):
         super().__init__()
+        if config.size % 4:
+            raise ValueError(f"size is halved twice and must be a multiple of 4, got {config.size}")
         self.config = config
-        widths = [config.width * m for m in config.multiples]
+        c, w = config.channels, config.width
+        self.guess = GaussianGuess(c * config.size**2, config.classes, config.rank, config.T)
         self.condition = Condition(config.classes, config.cond_dim)
-        self.stem = nn.Conv2d(4 * config.channels, widths[0], 3, padding=1)
-        D = config.cond_dim
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        c = widths[0]
-        skips = [c]
-        for i, w in enumerate(widths):
-            for _ in range(config.blocks):
-                self.down.append(ResBlock(c, w, D))
-                c = w
-                skips.append(c)
-            if i < len(widths) - 1:
-                self.down.append(nn.Conv2d(c, c, 3, stride=2, padding=1))
-                skips.append(c)
-        self.middle = ResBlock(c, c, D)
-        for i, w in reversed(list(enumerate(widths))):
-            for _ in range(config.blocks + 1):
-                self.up.append(ResBlock(c + skips.pop(), w, D))
-                c = w
-            if i > 0:
-                self.up.append(nn.Upsample(scale_factor=2))
-        self.head = nn.Sequential(nn.GroupNorm(4, c), nn.SiLU(), nn.Conv2d(c, 4 * config.channels, 3, padding=1))
-        nn.init.zeros_(self.head[-1].weight)
+        self.stem = nn.Conv2d(8 * c, w, 3, padding=1)  # x_t and the guess, four Haar channels each
+        self.before = ResBlock(w, w, config.cond_dim)
+        self.down = nn.Conv2d(w, 2 * w, 2, stride=2)
+        self.middle = nn.ModuleList(ResBlock(2 * w, 2 * w, config.cond_dim) for _ in range(config.middle))
+        self.up = nn.Conv2d(2 * w, w, 1)
+        self.after = ResBlock(2 * w, w, config.cond_dim)
+        self.norm = nn.GroupNorm(4, w)
+        self.head = nn.Conv2d(w, 4 * c, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
-    def forward(self, x, t, labels=None):
-        cond = self.condition(t.expand(len(x)), labels)
-        h = self.stem(haar(x).contiguous(memory_format=torch.channels_last))
-        skips = [h]
-        for layer in self.down:
-            h = layer(h, cond) if isinstance(layer, ResBlock) else layer(h)
-            skips.append(h)
-        h = self.middle(h, cond)
-        for layer in self.up:
-            h = layer(torch.cat([h, skips.pop()], 1), cond) if isinstance(layer, ResBlock) else layer(h)
-        return inverse_haar(self.head(h))
+    def forward(
+        self, x_t: Float[Tensor, "B C H W"], t: Shaped[Tensor, "..."], labels: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B C H W"]:
+        B = len(x_t)
+        t = t.expand(B)
+        labels = torch.full((B,), self.config.classes, device=x_t.device) if labels is None else labels
+        cond = self.condition(t, labels)
+        guess, velocity = self.guess(x_t, t, labels)
+
+        h = haar(torch.cat([x_t, guess], 1)).contiguous(memory_format=torch.channels_last)  # faster convolutions
+        h = skip = self.before(self.stem(h), cond)  # (B, w, H/2, W/2)
+        h = self.down(h)  # (B, 2w, H/4, W/4)
+        for block in self.middle:
+            h = block(h, cond)
+        h = F.interpolate(self.up(h), scale_factor=2)  # (B, w, H/2, W/2)
+        h = self.after(torch.cat([h, skip], 1), cond)
+        correction = inverse_haar(self.head(F.silu(self.norm(h))))
+        return velocity + 0.5 * correction  # one half: the typical size of what is left to correct

@@ -12,6 +12,10 @@ from aigc_lessons.training.checkpoints import pretrained
 
 ANY = 10  # the label that stands for "any digit"
 
+# A denoiser answers with averages, and averages of paper and ink are a little pale. Of 1.0, 1.05, 1.1, 1.2 and 1.3 this
+# contrast brought the samples' Fréchet distance lowest.
+CONTRAST = 1.05
+
 
 def walk_digits(
     labels: Int[Tensor, " N"],
@@ -44,4 +48,4 @@ def draw_digits(labels: Int[Tensor, " N"], **how) -> Float[Tensor, "N 1 28 28"]:
     """A digit for each label, in [-1, 1]; keywords as for `walk_digits`. Works in pieces of 250."""
     seed = how.pop("seed", 0)
     pieces = [walk_digits(piece, seed=seed + i, **how)[1][-1].x for i, piece in enumerate(labels.split(250))]
-    return torch.cat(pieces).clamp(-1, 1)
+    return (CONTRAST * torch.cat(pieces)).clamp(-1, 1)

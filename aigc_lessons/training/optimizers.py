@@ -38,7 +38,7 @@ class Muon(torch.optim.Optimizer):
     Source: Jordan et al. 2024; the factor from Liu et al. 2025, arXiv:2502.16982, eq. 4.
     """
 
-    def __init__(self, params, lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(self, params, lr: float = 1e-3, momentum: float = 0.9, weight_decay: float = 0.0):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         for group in self.param_groups:
             for p in group["params"]:
@@ -99,5 +99,8 @@ def make_optimizers(kind: str, model: nn.Module, lr: float) -> list[torch.optim.
 
 
 def adamw(params, lr: float) -> torch.optim.AdamW:
-    """AdamW as the course uses it (Loshchilov and Hutter 2017, arXiv:1711.05101): no weight decay, beta2 = 0.99."""
-    return torch.optim.AdamW(params, lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
+    """AdamW as the course uses it (Loshchilov and Hutter 2017, arXiv:1711.05101): no weight decay, beta2 = 0.99.
+
+    "fused" does a step in one pass over all parameters: the same numbers, a few milliseconds sooner.
+    """
+    return torch.optim.AdamW(params, lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)

@@ -3,7 +3,7 @@ import torch
 from strict_typing import unchecked
 from torch import nn
 
-from aigc_lessons.diffusion.objective import denoiser, diffusion_loss, stratified_steps, target_of, to_x0, weight_of
+from aigc_lessons.diffusion.objective import denoiser, diffusion_loss, stratified_steps, target_of, to_x0
 from aigc_lessons.diffusion.schedule import cosine_schedule, linear_schedule
 
 TARGETS = ["eps", "x0", "v"]
@@ -65,17 +65,12 @@ def test_loss_has_a_gradient_and_repeats_with_its_generator(generator):
     assert network.a.grad is not None
 
 
-def test_weightings_agree_with_the_loss_on_x0(generator):
-    """min-SNR weighs the error of x0 by min(SNR, 5), whatever the network predicts."""
-    schedule, t = cosine_schedule(), torch.tensor([5, 200, 500, 800])
-    x0, eps = (torch.randn(4, 6, generator=generator, dtype=torch.float64) for _ in range(2))
-    x_t = schedule.add_noise(x0, t, eps)
-    wanted = schedule.log_snr(t).exp().clamp(max=5)
-    for target in TARGETS:
-        guess = target_of(x0, eps, t, schedule, target) + 0.1
-        on_target = (guess - target_of(x0, eps, t, schedule, target)).square().sum(1)
-        on_x0 = (to_x0(guess, x_t, t, schedule, target) - x0).square().sum(1)
-        assert torch.allclose(weight_of(t, schedule, target, "min_snr") * on_target, wanted * on_x0, rtol=1e-4)
+def test_logit_normal_steps_follow_their_distribution(generator):
+    """Kolmogorov-Smirnov distance of 20,000 stratified draws to sigmoid(N(0, 1)); uniform draws are far away."""
+    exact = torch.sigmoid(torch.special.ndtri((torch.arange(20_000) + 0.5) / 20_000))
+    for weighting, near in (("logit_normal", True), ("simple", False)):
+        t = stratified_steps(20_000, 1000, generator, weighting) / 1000
+        assert ((t.sort().values - exact).abs().max() < 0.005) == near
 
 
 def test_stratified_steps_cover_1_to_T(generator):

@@ -174,7 +174,7 @@ def test_all_shipped_checkpoints_together_are_small():
 
 
 def test_an_unknown_name_lists_the_names():
-    with pytest.raises(CheckpointError, match="there are: .*digits"):
+    with pytest.raises(CheckpointError, match=r"there are: .*digits"):
         checkpoints.pretrained("cats")
 
 

@@ -1,0 +1,147 @@
+"""Lessons executed: strictly against their committed outputs, and structurally with tiny budgets."""
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from aigc_lessons.lessons import Lesson, execute, lessons
+from aigc_lessons.widgets.figure import RECORD, differs, is_empty
+
+pytestmark = pytest.mark.notebooks
+ROOT = Path(__file__).parent.parent.parent
+LESSONS = lessons()
+ids = [lesson.number for lesson in LESSONS]
+
+
+def without_network() -> list[str]:
+    """A prefix that cuts the network for a command, where this machine allows it; loopback stays for the kernel."""
+    prefix = ["unshare", "-rn", "sh", "-c", 'ip link set lo up 2>/dev/null || ifconfig lo up; exec "$@"', "sh"]
+    probe = "import socket; s = socket.create_server(('127.0.0.1', 0)); socket.create_connection(s.getsockname())"
+    if not shutil.which("unshare"):
+        return []
+    try:
+        works = subprocess.run([*prefix, sys.executable, "-c", probe], capture_output=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return []
+    return prefix if works.returncode == 0 else []
+
+
+def nbval(path, junit, record, extra=()):
+    command = [*without_network(), sys.executable, "-m", "pytest", "-q", "--override-ini", "addopts=", "-p", "no:randomly",
+               "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300",
+               "--nbval-sanitize-with", str(ROOT / "tests" / "course" / "sanitize.cfg"),
+               f"--junitxml={junit}", *extra, str(path)]  # fmt: skip
+    environment = {k: v for k, v in os.environ.items() if k != "AIGC_LESSONS_BUDGET"} | {RECORD: str(record)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=ids)
+def test_a_clean_run_gives_the_committed_outputs(lesson, tmp_path):
+    """Every cell, in full, strictly, without a network; then every figure, by what it shows."""
+    done = nbval(lesson.path, tmp_path / "junit.xml", tmp_path / "figures")
+    assert done.returncode == 0, done.stdout[-6000:]
+    code = [cell for cell in lesson.read().cells if cell.cell_type == "code"]
+    suite = ET.parse(tmp_path / "junit.xml").getroot().find("testsuite")
+    assert (int(suite.get("tests")), int(suite.get("skipped"))) == (len(code), 0)
+
+    fresh = [json.loads(line) for line in (tmp_path / "figures").read_text().splitlines()]
+    shown = [(cell, o.metadata["figure"]) for cell in code for o in cell.outputs if "image/png" in o.get("data", {})]
+    assert len(fresh) == len(shown)
+    for now, (cell, kept) in zip(fresh, shown, strict=True):
+        kept = json.loads(json.dumps(kept))
+        if "trained" in cell.metadata.get("tags", []):
+            assert not is_empty(now), cell.source
+            assert len(now) == len(kept), cell.source
+        else:
+            assert differs(now, kept) == "", f"{cell.source}\n{differs(now, kept)}"
+
+
+def test_the_strict_comparison_can_fail(tmp_path):
+    """A planted change in a committed output must be noticed."""
+    cells = [nbformat.v4.new_code_cell("print(40 + 2)"), nbformat.v4.new_code_cell("print('took 3 s')")]
+    for text, answer in (("42\n", True), ("43\n", False)):
+        nb = nbformat.v4.new_notebook(cells=copy.deepcopy(cells))
+        nb.cells[0].outputs = [nbformat.v4.new_output("stream", text=text)]
+        nb.cells[1].outputs = [nbformat.v4.new_output("stream", text="took 999 s\n")]
+        nbformat.write(nb, tmp_path / "x.ipynb")
+        done = nbval(tmp_path / "x.ipynb", tmp_path / "junit.xml", tmp_path / "figures")
+        assert (done.returncode == 0) == answer, done.stdout[-2000:]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setenv("AIGC_LESSONS_BUDGET", "tiny")
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=ids)
+def test_cells_can_be_run_twice(lesson, tiny):
+    """Each cell, then the same cell again, as learners do; untouched stubs must raise nothing."""
+    notebook = lesson.read()
+    notebook.cells = [c for cell in notebook.cells if cell.cell_type == "code" for c in (cell, copy.deepcopy(cell))]
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{i}"
+    execution = execute(lesson, notebook=notebook)
+    assert execution.error is None, execution.error
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=ids)
+def test_solutions_pass_in_place_of_their_stubs(lesson, tiny):
+    """A learner who solves everything: stubs take the solutions' bodies, and every check says so."""
+    notebook = lesson.read()
+    code, solved = [cell for cell in notebook.cells if cell.cell_type == "code"], 0
+    for stub, solution in pairwise(code):
+        if "solution" in solution.metadata.get("tags", []):
+            name = solution.source.split("def ")[1].split("(")[0]
+            mine = stub.source.split("def ")[1].split("(")[0]
+            stub.source = solution.source.replace(name, mine)
+            solved += 1
+    execution = execute(lesson, notebook=notebook)
+    assert execution.error is None, execution.error
+    texts = [o.data["text/plain"] for c in execution.notebook.cells for o in c.get("outputs", []) if "data" in o]
+    verdicts = [text for text in texts if text.startswith(("✓", "✗", "…"))]
+    assert len(verdicts) == 2 * solved
+    judged = [v for v in verdicts if not v.startswith("✗ 13.5")]  # a contest of tiny samples is not judged
+    assert all(v.startswith("✓") for v in judged), verdicts
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=ids)
+def test_a_stopped_training_goes_on(lesson, tiny):
+    """The stop button in the middle of training: the rest of the lesson still runs."""
+    notebook = lesson.read()
+    training = [cell for cell in notebook.cells if cell.cell_type == "code" and "watch(" in cell.source]
+    if not training:
+        pytest.skip("this lesson trains nothing")
+    training[0].source = (
+        "import aigc_lessons.training.loop as _loop\n_one = _loop._Run._one_step\n"
+        "def _stop(self, *a):\n    if self.step >= 5: raise KeyboardInterrupt\n    return _one(self, *a)\n"
+        "_loop._Run._one_step = _stop\n" + training[0].source + "\n_loop._Run._one_step = _one"
+    )
+    execution = execute(lesson, notebook=notebook)
+    assert execution.error is None, execution.error
+    said = "".join(o.get("text", "") for c in execution.notebook.cells for o in c.get("outputs", []))
+    assert "stopped at step" in said
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=ids)
+def test_without_data_and_network_the_lesson_says_what_to_do(lesson, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIGC_LESSONS_DATA", str(tmp_path))
+    execution = execute(lesson)
+    assert execution.error is None, execution.error
+    said = "".join(o.get("text", "") for c in execution.notebook.cells for o in c.get("outputs", []))
+    assert "aigc-lessons fetch" in said
+
+
+def test_a_lesson_that_breaks_its_promise_is_reported(tmp_path):
+    cells = [nbformat.v4.new_code_cell("from aigc_lessons.training.budget import bound\nbound(2, '<', 1, 'two');")]
+    path = tmp_path / "99_x.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    assert execute(Lesson(path)).broken_bounds == ["two < 1: DOES NOT HOLD [here 2]"]
