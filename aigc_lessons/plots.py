@@ -1,7 +1,6 @@
 """Arrays to matplotlib Axes. Functions draw on an Axes and return it; they never show, and never save."""
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -12,14 +11,14 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 INK, FAINT = "#1d2733", "#c9d1da"
 
 
-def tile(images: Float[Tensor, "N 1 H W"], columns: int, gap: int = 2) -> Float[Tensor, "h w"]:
+def tile(images: Float[Tensor, "N 1 H W"], columns: int, gap: int = 2) -> Float[np.ndarray, "h w"]:
     """Images side by side, row after row, on a white ground, as one image in [0, 1] where 1 is white paper."""
     N, _, H, W = images.shape
     rows = -(-N // columns)
-    sheet = torch.ones(rows * (H + gap) - gap, columns * (W + gap) - gap)
-    for i, image in enumerate(images[:, 0]):
+    sheet = np.ones((rows * (H + gap) - gap, columns * (W + gap) - gap), np.float32)
+    for i, image in enumerate(images[:, 0].clamp(-1, 1).numpy()):
         y, x = divmod(i, columns)
-        sheet[y * (H + gap) :, x * (W + gap) :][:H, :W] = (1 - image.clamp(-1, 1)) / 2
+        sheet[y * (H + gap) :, x * (W + gap) :][:H, :W] = (1 - image) / 2
     return sheet
 
 
@@ -40,7 +39,7 @@ def show_images(
 
 def show_line(ax: Axes, x, y, *, label: str = "", color: str = BLUE, xlabel: str = "", ylabel: str = "", **how) -> Axes:
     """One curve on a quiet ground."""
-    ax.plot(x, y, color=color, label=label, **how)
+    ax.plot(np.asarray(x), np.asarray(y), color=color, label=label, **how)
     return quiet(ax, xlabel, ylabel)
 
 

@@ -42,10 +42,10 @@ def train_for(seconds: float, build, config: TrainConfig, train_set, loss_fn) ->
     steps = max(2, int(MARGIN * left / statistics.median(times)))
     network = build(train_set, config.seed)
     run = train(network, loss_fn, batches, replace(config, steps=steps, log_every=1))
-    for done in run:
+    for log in run:  # noqa: B007 (its last value is used below)
         if time.perf_counter() - started > seconds:
             run.close()
-    return network.eval(), done.step, time.perf_counter() - started
+    return network.eval(), log.step, time.perf_counter() - started
 
 
 class Peer(nn.Module):

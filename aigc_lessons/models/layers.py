@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 
-def haar(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 4*C H/2 W/2"]:
+def haar(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 4*C H//2 W//2"]:
     """One level of the orthonormal Haar wavelet transform: half the height and width, four times the channels.
 
     Every 2 x 2 block (a b / c d) becomes four numbers, each half a sum with signs:
@@ -25,7 +25,7 @@ def haar(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 4*C H/2 W/2"]:
     return torch.cat([a + b + c + d, a - b + c - d, a + b - c - d, a - b - c + d], 1) / 2
 
 
-def inverse_haar(y: Float[Tensor, "B 4*C H W"]) -> Float[Tensor, "B C 2*H 2*W"]:
+def inverse_haar(y: Float[Tensor, "B C4 H W"]) -> Float[Tensor, "B C4//4 2*H 2*W"]:
     """Undo `haar` exactly (up to rounding).
 
     Raises: ValueError unless the number of channels is a multiple of four.

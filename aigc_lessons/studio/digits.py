@@ -36,7 +36,7 @@ def walk_digits(
     Returns: x_T and the steps; the last step's x is the digits.
     Raises: ValueError for labels outside 0..10.
     """
-    if len(labels) and not (0 <= labels.min() and labels.max() <= ANY):
+    if len(labels) and not (labels.min() >= 0 and labels.max() <= ANY):
         raise ValueError(f"labels lie in 0..9, or {ANY} for any; got {labels.min().item()}..{labels.max().item()}")
     schedule, generator = cosine_schedule(), torch.Generator().manual_seed(seed)
     x_T = torch.randn(len(labels), 1, 28, 28, generator=generator)

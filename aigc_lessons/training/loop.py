@@ -93,8 +93,8 @@ def train(
 ) -> Iterator[StepLog]:
     """Train `model` in place, yielding a StepLog every `log_every` steps and at the end.
 
-    However the loop ends (all steps done, closed, stopped by the keyboard, an error), the model is left with the best
-    weights known: those of the lowest validation, where that is measured; else the running average, where there is one;
+    However the loop ends (all steps done, closed, stopped by the keyboard, an error), the model is left in evaluation mode
+    with the best weights known: those of the lowest validation, where that is measured; else the running average, where there is one;
     else the latest. Resuming from a saved state gives the same numbers, bit for bit, as never having stopped.
 
     Args:
@@ -136,6 +136,7 @@ class _Run:
                     yield StepLog(self.step, loss, lr, self.seconds, validation, self.average, self.state)
         finally:
             self.model.load_state_dict(self.best or self.average.state_dict())
+            self.model.eval()
 
     def _one_step(self, loss_fn: LossFn, batch: Batch) -> float:
         generator = step_generator(self.config.seed, self.step)

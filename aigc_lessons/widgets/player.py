@@ -70,4 +70,4 @@ def trajectory(
 
 def grey(images: Tensor, columns: int) -> UInt8[np.ndarray, "H W"]:
     """A sheet of images (ink is dark) as grey values."""
-    return (tile(images, columns) * 255).round().byte().numpy()
+    return (tile(images, columns) * 255).round().astype(np.uint8)

@@ -65,7 +65,8 @@ class Net(nn.Module):
 
 
 def test_every_parameter_goes_to_one_optimizer():
-    net = Net()
+    with torch.random.fork_rng():
+        net = Net()
     hidden, rest = split_parameters(net)
     assert {id(p) for p in hidden} == {id(net.inner.weight), id(net.conv.weight)}
     assert {id(p) for p in hidden + rest} == {id(p) for p in net.parameters()}

@@ -1,0 +1,49 @@
+"""How long from a key press to the new picture, in JupyterLab in headless Chromium: in the browser, and through the kernel.
+
+aigc-lessons bench sliders [--presses 30] [--json FILE]
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+from browser.harness import jupyterlab, latencies, opened  # noqa: E402
+
+CASES = {
+    "player (in the browser)": (
+        "00_start_here.ipynb", ".al-player input", "document.querySelector('.al-player canvas').dataset.frame", 17),
+    "guidance (through the kernel, ten digits sampled anew)": (
+        "13_ddpm_on_images.ipynb", ".guidance-slider .noUi-handle", "document.querySelector('img.guidance-picture').src", 150),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="aigc-lessons bench sliders", description=__doc__.splitlines()[0])
+    parser.add_argument("--presses", type=int, default=30)
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    asked = parser.parse_args()
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder, "work")
+        root.mkdir()
+        for lesson in (ROOT / "course").glob("*.ipynb"):
+            shutil.copy(lesson, root)
+        with jupyterlab(root, Path(folder, "lab"), AIGC_LESSONS_BUDGET="tiny") as lab:
+            for name, (notebook, target, sign, goal) in CASES.items():
+                with opened(lab, notebook) as lesson:
+                    spent = latencies(lesson.page, target, sign, asked.presses)
+                result = {"name": name, "median_ms": statistics.median(spent), "max_ms": max(spent), "goal_ms": goal}
+                print(f"{name}: median {result['median_ms']:.1f} ms, largest {result['max_ms']:.1f} ms (goal {goal} ms)")
+                results.append(result)
+    if asked.json:
+        asked.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

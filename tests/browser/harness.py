@@ -1,0 +1,126 @@
+"""A real JupyterLab in a real Chromium: everything on loopback, settings of its own, gone at the end."""
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from aigc_lessons.doctor import find_chromium
+
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--disable-quic", "--no-first-run"]  # fmt: skip
+SETTINGS = {
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, seen or not
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+
+
+@dataclass
+class Lab:
+    """A running JupyterLab."""
+
+    url: str
+    token: str
+
+
+@dataclass
+class Opened:
+    """A lesson open in the browser, with the page's errors and the requests that left this machine."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def jupyterlab(root: Path, scratch: Path, **environment: str) -> Iterator[Lab]:
+    """JupyterLab on the notebooks in `root`."""
+    for plugin, values in SETTINGS.items():
+        file = scratch / f"{plugin}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    token = secrets.token_hex(8)
+    log = scratch / "lab.log"
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+               f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}",
+               f"--LabApp.user_settings_dir={scratch}", f"--LabApp.workspaces_dir={scratch / 'workspaces'}",
+               "--LabApp.expose_app_in_browser=True"]  # fmt: skip
+    with log.open("w") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | environment)
+    try:
+        for _ in range(240):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={token}", timeout=1).close()
+                break
+            if server.poll() is not None:
+                raise RuntimeError(f"JupyterLab died:\n{log.read_text()[-2000:]}")
+            time.sleep(0.25)
+        yield Lab(f"http://127.0.0.1:{port}", token)
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@contextlib.contextmanager
+def opened(lab: Lab, notebook: str, seconds: int = 240) -> Iterator[Opened]:
+    """A notebook opened, all its cells run, the kernel at rest."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS, headless=True)
+        page = browser.new_page(viewport={"width": 1250, "height": 1000})
+        lesson = Opened(page)
+        page.on("pageerror", lambda error: lesson.errors.append(str(error)))
+        own = (lab.url, "data:", "blob:", lab.url.replace("http", "ws"))
+        page.on("request", lambda r: None if r.url.startswith(own) else lesson.outside.append(r.url))
+        page.goto(f"{lab.url}/lab/tree/{notebook}?token={lab.token}&reset")
+        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=90_000)
+        page.wait_for_function(IDLE, timeout=90_000)
+        page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        page.wait_for_function(
+            "() => { const p = [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')];"
+            " return p.length && p.every(e => /\\[\\d+\\]/.test(e.textContent)); }",
+            timeout=1000 * seconds,
+        )
+        page.wait_for_function(IDLE, timeout=30_000)
+        yield lesson
+        browser.close()
+
+
+# time from the key press to the first changed and painted picture; `sign` reads what must change
+LATENCY = """([target, sign]) => new Promise((done, fail) => {
+  const read = new Function('return ' + sign), before = read();
+  const handle = document.querySelector(target);
+  handle.focus();
+  let pressed = null;
+  window.addEventListener('keydown', () => { pressed = performance.now(); }, { capture: true, once: true });
+  const look = () => {
+    if (pressed !== null && read() !== before) requestAnimationFrame(() => done(performance.now() - pressed));
+    else if (pressed !== null && performance.now() - pressed > 5000) fail(new Error('nothing changed'));
+    else setTimeout(look, 1);
+  };
+  look();
+})"""
+
+
+def latencies(page: Page, target: str, sign: str, presses: int = 20) -> list[float]:
+    """Milliseconds from each key press to the changed picture."""
+    measured = []
+    for i in range(presses):
+        page.evaluate(f"() => {{ window.__latency = ({LATENCY})({json.dumps([target, sign])}); }}")
+        page.keyboard.press("ArrowRight" if i % 2 == 0 else "ArrowLeft")
+        measured.append(page.evaluate("() => window.__latency"))
+        page.wait_for_timeout(50)
+    return measured

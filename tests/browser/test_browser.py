@@ -1,0 +1,176 @@
+"""Lessons as a learner meets them: in JupyterLab, in a browser, by keyboard and mouse."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from browser.harness import jupyterlab, latencies, opened
+
+from aigc_lessons.doctor import find_chromium
+from aigc_lessons.lessons import checkout
+
+pytestmark = [
+    pytest.mark.browser,
+    # playwright's event loop closes its sockets after the interpreter has looked
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+SHOTS = Path(os.environ.get("AIGC_LESSONS_SCREENSHOTS", ""))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    if not find_chromium():
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium: in CI no browser test may be skipped")
+        pytest.skip("no Chromium; install it, or name one in CHROMIUM")
+    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
+    for lesson in (checkout() / "course").glob("*.ipynb"):
+        shutil.copy(lesson, root)
+    with jupyterlab(root, scratch, AIGC_LESSONS_BUDGET="tiny") as running:
+        yield running
+
+
+def shot(page, name):
+    if SHOTS.name:
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=str(SHOTS / f"{name}.png"))
+
+
+@pytest.fixture(scope="module")
+def start(lab):
+    with opened(lab, "00_start_here.ipynb") as lesson:
+        yield lesson
+
+
+@pytest.fixture(scope="module")
+def ddpm(lab):
+    with opened(lab, "13_ddpm_on_images.ipynb") as lesson:
+        yield lesson
+
+
+FRAME = "document.querySelector('.al-player canvas').dataset.frame"
+
+
+def frame(page):
+    return int(page.evaluate(FRAME))
+
+
+def pixels(page, selector):
+    return page.evaluate(f"document.querySelector('{selector}').toDataURL()")
+
+
+def test_player_by_keyboard(start):
+    page = start.page
+    page.locator(".al-player input").scroll_into_view_if_needed()
+    assert frame(page) == 0
+    noise = pixels(page, ".al-player canvas")
+    page.locator(".al-player input").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert frame(page) == 3
+    assert pixels(page, ".al-player canvas") != noise
+    assert "t = 875" in page.locator(".al-player output").text_content()
+    page.keyboard.press("End")
+    assert frame(page) == 24
+    shot(page, "00_player_end")
+    assert page.locator(".al-player input").get_attribute("aria-valuetext") == "noise level t = 0"
+
+
+def test_player_by_mouse(start):
+    page = start.page
+    slider = page.locator(".al-player input")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=8)
+    page.mouse.up()
+    assert 8 <= frame(page) <= 16
+    shot(page, "00_player_middle")
+
+
+def test_player_plays_and_pauses(start):
+    page = start.page
+    page.locator(".al-player input").focus()
+    page.keyboard.press("Home")
+    button = page.locator(".al-player button")
+    button.click()
+    page.wait_for_function(f"+{FRAME} > 4")
+    button.click()
+    stopped = frame(page)
+    page.wait_for_timeout(500)
+    assert frame(page) == stopped
+
+
+def test_course_map_tells_about_a_lesson(start):
+    page = start.page
+    page.locator('.al-map button[data-lesson="13"]').click()
+    says = page.locator(".al-map .al-says")
+    assert "In about a minute of training" in says.text_content()
+    assert page.locator('.al-map button[data-lesson="00"].al-first').count() == 1
+    assert page.locator(".al-map a").get_attribute("href").endswith("/lab/tree/13_ddpm_on_images.ipynb")
+    page.keyboard.press("ArrowRight")
+    assert "Planned; not written yet" in says.text_content()
+    shot(page, "00_map")
+
+
+def test_unsolved_exercise_and_solution_render(start):
+    page = start.page
+    page.locator("text=Not solved yet").scroll_into_view_if_needed()
+    assert page.locator("text=Not solved yet").count() == 1
+    assert page.locator("text=Right on seven inputs").count() == 1
+    shot(page, "00_exercise")
+
+
+def test_training_is_shown_live(ddpm):
+    page = ddpm.page
+    picture = page.locator("img.live-picture")
+    picture.scroll_into_view_if_needed()
+    assert picture.evaluate("e => e.naturalWidth") > 600
+    assert "of 20" in page.locator(".live-words").text_content()
+    shot(page, "13_training")
+
+
+def test_walk_can_be_scrubbed(ddpm):
+    page = ddpm.page
+    page.locator(".al-player input").scroll_into_view_if_needed()
+    page.locator(".al-player input").focus()
+    page.keyboard.press("End")
+    assert frame(page) == 50
+    shot(page, "13_player")
+
+
+def test_guidance_changes_the_digits(ddpm):
+    page = ddpm.page
+    handle, source = ".guidance-slider .noUi-handle", "document.querySelector('img.guidance-picture').src"
+    page.locator(handle).scroll_into_view_if_needed()
+    before = page.evaluate(source)
+    page.locator(handle).focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(f"{source} !== {before!r}")
+    assert page.locator(".guidance-slider .widget-readout").text_content() == "1.25"
+    assert "of 10 as asked" in page.locator(".guidance-words").text_content()
+    box = page.locator(handle).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    page.wait_for_function("+document.querySelector('.guidance-slider .widget-readout').textContent > 3")
+    shot(page, "13_guidance")
+
+
+def test_every_press_repaints(start, ddpm):
+    """Ten presses each in the browser and through the kernel; how fast is the benchmark's business."""
+    assert len(latencies(start.page, ".al-player input", FRAME, presses=10)) == 10
+    source = "document.querySelector('img.guidance-picture').src"
+    assert len(latencies(ddpm.page, ".guidance-slider .noUi-handle", source, presses=10)) == 10
+
+
+@pytest.mark.parametrize("name", ["start", "ddpm"])
+def test_no_errors_and_nothing_from_outside(name, request):
+    lesson = request.getfixturevalue(name)
+    assert lesson.errors == []
+    assert lesson.outside == []
+    assert lesson.page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
