@@ -138,7 +138,7 @@ def execute(
     error, started = None, time.perf_counter()
     with _Memory(client) as memory:
         try:
-            client.execute()
+            client.execute(stderr=subprocess.DEVNULL)  # the kernel talks to its terminal about itself
         except CellExecutionError as raised:
             error = f"{_failing_cell(notebook)}\n{raised}"
         except CellTimeoutError as raised:

@@ -58,6 +58,7 @@ def quiet(ax: Axes, xlabel: str = "", ylabel: str = "") -> Axes:
 def panels(n: int, width: float = 3.0, height: float = 2.6, **how) -> tuple[plt.Figure, list[Axes]]:
     """A figure with n panels in a row, sizes in inches for each."""
     figure, axes = plt.subplots(1, n, figsize=(width * n, height), squeeze=False, layout="constrained", **how)
+    figure.get_layout_engine().set(wspace=0.08)
     return figure, list(axes[0])
 
 

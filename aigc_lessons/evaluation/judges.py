@@ -16,7 +16,7 @@ def classification_loss(network: nn.Module, batch: tuple[Tensor, Tensor], genera
 
 @torch.no_grad()
 def describe(judge: ConvNet, images: Float[Tensor, "N 1 28 28"]) -> Float[Tensor, "N F"]:
-    """The judge's features of many images, in float64, computed in pieces of 500."""
+    """The judge's features of many images, in float64, computed in pieces of 200."""
     return _in_pieces(judge.features, images).double()
 
 
@@ -27,4 +27,4 @@ def accuracy(judge: nn.Module, images: Float[Tensor, "N 1 28 28"], labels: Int[T
 
 
 def _in_pieces(f, images: Tensor) -> Tensor:
-    return torch.cat([f(piece) for piece in images.split(500)])
+    return torch.cat([f(piece) for piece in images.split(200)])

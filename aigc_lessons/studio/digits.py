@@ -45,7 +45,7 @@ def walk_digits(
 
 
 def draw_digits(labels: Int[Tensor, " N"], **how) -> Float[Tensor, "N 1 28 28"]:
-    """A digit for each label, in [-1, 1]; keywords as for `walk_digits`. Works in pieces of 250."""
+    """A digit for each label, in [-1, 1]; keywords as for `walk_digits`. Works in pieces of 100."""
     seed = how.pop("seed", 0)
-    pieces = [walk_digits(piece, seed=seed + i, **how)[1][-1].x for i, piece in enumerate(labels.split(250))]
+    pieces = [walk_digits(piece, seed=seed + i, **how)[1][-1].x for i, piece in enumerate(labels.split(100))]
     return (CONTRAST * torch.cat(pieces)).clamp(-1, 1)

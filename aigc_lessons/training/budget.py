@@ -27,7 +27,7 @@ def steps(full: int, *, at_least: int = 2) -> int:
     return max(min(at_least, full), full // TINY_SHARE) if is_tiny() else full
 
 
-def bound(value: float, comparison: str, limit: float, what: str = "") -> bool:
+def bound(value: float, comparison: str, limit: float, what: str = "") -> None:
     """Judge a trained number against a stated bound, and print the verdict.
 
     The number itself stands in brackets: it differs in its last digits from one processor to the next, so the comparison
@@ -36,14 +36,12 @@ def bound(value: float, comparison: str, limit: float, what: str = "") -> bool:
     Args:
         comparison: "<", "<=", ">" or ">=".
         what:       what the number is, in a few words.
-    Returns: whether the bound holds (True when budgets are tiny and nothing is judged).
     Raises: ValueError for another comparison.
     """
     if comparison not in COMPARISONS:
         raise ValueError(f"comparison must be one of {', '.join(COMPARISONS)}, got {comparison!r}")
     if is_tiny():
         print(f"{what} {comparison} {limit:g}: not judged".strip())
-        return True
+        return
     holds = COMPARISONS[comparison](value, limit)
     print(f"{what} {comparison} {limit:g}: {'holds' if holds else 'DOES NOT HOLD'} [here {value:.4g}]".strip())
-    return holds

@@ -115,7 +115,8 @@ def pretrained(name: str) -> nn.Module:
     if hashlib.sha256(file.read_bytes()).hexdigest() != described["sha256"]:
         raise CheckpointError(f"{file} does not match its card; reinstall the package, or run: aigc-lessons train {name}")
     network, config = NETWORKS[described["network"]["class"]]
-    model = network(config(**described["network"]["config"]))
+    with torch.random.fork_rng(devices=[]):  # first weights are drawn and then replaced: leave the global state alone
+        model = network(config(**described["network"]["config"]))
     model.load_state_dict(load(file)["model"])
     return model.eval().requires_grad_(False)
 

@@ -137,7 +137,6 @@ class _Notebook(_Screen):
         with plt.ioff():
             plots.show_line(axes[0], [log.step for log in history], [log.loss for log in history],
                             xlabel="step", ylabel="loss", linewidth=1.2)  # fmt: skip
-            axes[0].set_yscale("log")
             axes[0].set_xlim(0, self.total)
             if self.draw:
                 self.draw(axes[1], history[-1].network)

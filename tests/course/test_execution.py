@@ -52,6 +52,7 @@ def test_a_clean_run_gives_the_committed_outputs(lesson, tmp_path):
     code = [cell for cell in lesson.read().cells if cell.cell_type == "code"]
     suite = ET.parse(tmp_path / "junit.xml").getroot().find("testsuite")
     assert (int(suite.get("tests")), int(suite.get("skipped"))) == (len(code), 0)
+    assert float(suite.get("time")) <= 2 * lesson.facts["running_seconds"] + 10, "slower than twice what it declares"
 
     fresh = [json.loads(line) for line in (tmp_path / "figures").read_text().splitlines()]
     shown = [(cell, o.metadata["figure"]) for cell in code for o in cell.outputs if "image/png" in o.get("data", {})]
@@ -91,6 +92,7 @@ def test_cells_can_be_run_twice(lesson, tiny):
         cell.id = f"cell-{i}"
     execution = execute(lesson, notebook=notebook)
     assert execution.error is None, execution.error
+    assert execution.peak_mb <= lesson.facts["memory_mb"]
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=ids)

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from aigc_lessons.diffusion.guidance import classifier_free
+from aigc_lessons.diffusion.samplers import final, sample
 from aigc_lessons.exercises import check, core, lesson_00, lesson_13
 
 LESSONS = [lesson_00, lesson_13]
@@ -114,22 +116,24 @@ def test_every_checker_tries_at_least_five_inputs():
         assert len(calls) >= 5
 
 
-def test_a_sampler_that_beats_the_lesson_passes_and_others_do_not(monkeypatch):
-    """13.5 on the shipped network, full size: DDIM is the number to beat, and asking too often does not count."""
+def guided(scale, steps=8):
+    def my_sampler(denoise, schedule, x_T, labels):
+        pull = classifier_free(denoise, labels, 10, scale)
+        return final(sample(pull, schedule, x_T, method="dpmpp_2m", steps=steps))
+
+    return my_sampler
+
+
+def test_a_sampler_that_beats_the_lesson_passes_and_others_are_told_why(monkeypatch):
+    """13.5 on the shipped network, full size."""
     monkeypatch.delenv("AIGC_LESSONS_BUDGET", raising=False)
-    from aigc_lessons.diffusion.samplers import final, sample
-
-    def second_order(denoise, schedule, x_T):
-        return final(sample(denoise, schedule, x_T, method="dpmpp_2m", steps=8))
-
-    def too_many(denoise, schedule, x_T):
-        return final(sample(denoise, schedule, x_T, method="ddim", steps=10))
-
-    assert check("13.5", second_order).passed
-    plain = check("13.5", lesson_13.ddim_in_8)
-    assert not plain.passed
-    assert "DDIM itself" in plain.hint
-    wasteful = check("13.5", too_many)
-    assert not wasteful.passed
-    assert "10 times" in wasteful.hint
-    assert "shape" in check("13.5", lambda d, s, x: x[:3]).message
+    assert check("13.5", guided(1.3)).passed
+    for answer, says in [
+        (lesson_13.plain_sampler, "plain sampler itself"),
+        (guided(1.4, steps=10), "Too many evaluations"),
+        (guided(6.0), "too much alike"),
+    ]:
+        result = check("13.5", answer)
+        assert not result.passed
+        assert says in result.hint
+    assert "shape" in check("13.5", lambda denoise, schedule, x_T, labels: x_T[:3]).message

@@ -22,11 +22,11 @@ def test_another_budget_is_refused(monkeypatch):
 
 def test_bound_judges_both_ways(monkeypatch, capsys):
     monkeypatch.delenv("AIGC_LESSONS_BUDGET", raising=False)
-    assert budget.bound(0.97, ">", 0.9, "accuracy")
-    assert not budget.bound(0.85, ">", 0.9, "accuracy")
+    budget.bound(0.97, ">", 0.9, "accuracy")
+    budget.bound(0.85, ">", 0.9, "accuracy")
     assert capsys.readouterr().out == ("accuracy > 0.9: holds [here 0.97]\naccuracy > 0.9: DOES NOT HOLD [here 0.85]\n")
     monkeypatch.setenv("AIGC_LESSONS_BUDGET", "tiny")
-    assert budget.bound(0.1, ">", 0.9, "accuracy")
+    budget.bound(0.1, ">", 0.9, "accuracy")
     assert capsys.readouterr().out == "accuracy > 0.9: not judged\n"
     with pytest.raises(ValueError, match="comparison"):
         budget.bound(1, "==", 1)

@@ -65,7 +65,7 @@ def test_guidance_explorer_shows_what_the_slider_says(generator):
     explorer.slider.value = 3.0
     assert seen == [1.0, 3.0]
     assert explorer.picture.value != first
-    assert explorer.picture.value.startswith(b"\x89PNG")
+    assert bytes(explorer.picture.value).startswith(b"\x89PNG")
     assert "10 of 10" in explorer.words.value
     assert not plt.get_fignums()
 
@@ -123,7 +123,7 @@ def test_the_notebook_view_draws(monkeypatch):
     (view,) = shown
     assert isinstance(view, TrainingView)
     assert view.bar.value == 6
-    assert view.picture.value.startswith(b"\x89PNG")
+    assert bytes(view.picture.value).startswith(b"\x89PNG")
     assert "step 6 of 6" in view.words.value
     assert len(drawn) >= 2
     assert not plt.get_fignums()
