@@ -88,7 +88,7 @@ def digit_network(train_set: digits.Digits, seed: int) -> UNet:
     return network
 
 
-LESSON_13 = TrainConfig(steps=1000, lr=0.015, warmup=50, decay=1.0, optimizer="muon", ema=0.95, seed=0)
+LESSON_13 = TrainConfig(steps=800, lr=0.015, warmup=50, decay=1.0, optimizer="muon", ema=0.95, seed=0)
 
 RECIPES = {
     "digits": Recipe(

@@ -17,9 +17,11 @@ from browser.harness import jupyterlab, latencies, opened  # noqa: E402
 
 CASES = {
     "player (in the browser)": (
-        "00_start_here.ipynb", ".al-player input", "document.querySelector('.al-player canvas').dataset.frame", 17),
+        "00_start_here.ipynb", ".al-player input",
+        "document.querySelector('.al-player canvas').dataset.frame", 17),
     "guidance (through the kernel, ten digits sampled anew)": (
-        "13_ddpm_on_images.ipynb", ".guidance-slider .noUi-handle", "document.querySelector('img.guidance-picture').src", 150),
+        "13_ddpm_on_images.ipynb", ".guidance-slider .noUi-handle",
+        "document.querySelector('img.guidance-picture').src", 150),
 }  # fmt: skip
 
 

@@ -306,7 +306,8 @@ def check_better_sampler(answer) -> CheckResult:
     plain = plain_score()
     most_misread, most_ratio = plain.misread / 2, 1.1 * plain.ratio
     message = (
-        f"got      [here {mine.misread:.1%} misread, Fréchet ratio {mine.ratio:.2f}], {mine.evaluations:.0f} evaluations a digit\n"
+        f"got      [here {mine.misread:.1%} misread, Fréchet ratio {mine.ratio:.2f}],"
+        f" {mine.evaluations:.0f} evaluations a digit\n"
         f"expected at most [here {most_misread:.1%}, {most_ratio:.2f}], {EVALUATIONS} evaluations"
         f" (the plain sampler has [here {plain.misread:.1%} and {plain.ratio:.2f}])"
     )

@@ -94,8 +94,8 @@ def train(
     """Train `model` in place, yielding a StepLog every `log_every` steps and at the end.
 
     However the loop ends (all steps done, closed, stopped by the keyboard, an error), the model is left in evaluation mode
-    with the best weights known: those of the lowest validation, where that is measured; else the running average, where there is one;
-    else the latest. Resuming from a saved state gives the same numbers, bit for bit, as never having stopped.
+    with the best weights known: those of the lowest validation, where that is measured; else the running average, where
+    there is one; else the latest. Resuming from a saved state gives the same numbers, bit for bit, as never stopping.
 
     Args:
         loss_fn: (network, batch, generator) -> scalar; draws its random numbers from the generator.

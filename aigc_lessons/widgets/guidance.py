@@ -89,7 +89,8 @@ class GuidanceExplorer(ipywidgets.VBox):
         png = io.BytesIO()
         self.figure.savefig(png, format="png", dpi=100)
         self.picture.value = png.getvalue()
-        self.words.value = f"The judge reads {right} of {len(self.labels)} as asked; {guided.saturated:.0%} of the pixels are plain paper or ink."
+        plain = f"{guided.saturated:.0%} of the pixels are plain paper or ink"
+        self.words.value = f"The judge reads {right} of {len(self.labels)} as asked; {plain}."
 
     def __repr__(self) -> str:
         return "the guidance explorer (needs a running kernel)"
