@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-from browser.harness import jupyterlab, latencies, opened  # noqa: E402
+from browser.harness import chromium, jupyterlab, latencies, opened  # noqa: E402
 
 CASES = {
     "player (in the browser)": (
@@ -36,9 +36,9 @@ def main() -> None:
         root.mkdir()
         for lesson in (ROOT / "course").glob("*.ipynb"):
             shutil.copy(lesson, root)
-        with jupyterlab(root, Path(folder, "lab"), AIGC_LESSONS_BUDGET="tiny") as lab:
+        with jupyterlab(root, Path(folder, "lab"), AIGC_LESSONS_BUDGET="tiny") as lab, chromium() as browser:
             for name, (notebook, target, sign, goal) in CASES.items():
-                with opened(lab, notebook) as lesson:
+                with opened(browser, lab, notebook) as lesson:
                     spent = latencies(lesson.page, target, sign, asked.presses)
                 result = {"name": name, "median_ms": statistics.median(spent), "max_ms": max(spent), "goal_ms": goal}
                 print(f"{name}: median {result['median_ms']:.1f} ms, largest {result['max_ms']:.1f} ms (goal {goal} ms)")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from aigc_lessons.doctor import find_chromium
 
@@ -76,11 +76,18 @@ def jupyterlab(root: Path, scratch: Path, **environment: str) -> Iterator[Lab]:
 
 
 @contextlib.contextmanager
-def opened(lab: Lab, notebook: str, seconds: int = 240) -> Iterator[Opened]:
-    """A notebook opened, all its cells run, the kernel at rest."""
+def chromium() -> Iterator[Browser]:
+    """One headless browser."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS, headless=True)
-        page = browser.new_page(viewport={"width": 1250, "height": 1000})
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def opened(browser: Browser, lab: Lab, notebook: str, seconds: int = 240) -> Iterator[Opened]:
+    """A notebook opened, all its cells run, the kernel at rest."""
+    with browser.new_page(viewport={"width": 1250, "height": 1000}) as page:
         lesson = Opened(page)
         page.on("pageerror", lambda error: lesson.errors.append(str(error)))
         own = (lab.url, "data:", "blob:", lab.url.replace("http", "ws"))
@@ -96,7 +103,6 @@ def opened(lab: Lab, notebook: str, seconds: int = 240) -> Iterator[Opened]:
         )
         page.wait_for_function(IDLE, timeout=30_000)
         yield lesson
-        browser.close()
 
 
 # time from the key press to the first changed and painted picture; `sign` reads what must change
