@@ -49,7 +49,8 @@ def frechet_ratio(
 
     1 means: as far from the held-out images as other real images are. The interval is value -+ 1.96 standard errors, the
     error taken from resampled samples with the real images held fixed. (Quantiles of resampled distances would not do:
-    resampling repeats images, which adds distance to every one of them.)
+    resampling repeats images, which adds distance to every one of them.) Near a ratio of 1 the interval errs on the wide
+    side, up to about twice.
 
     Args:
         train, train_labels: features and labels of the training images; subsets hold equally many of each label.

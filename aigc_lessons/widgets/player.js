@@ -4,7 +4,7 @@ function render({ model, el }) {
   const data = model.get("frames");
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   const captions = model.get("captions");
-  const scale = Math.max(1, Math.min(8, Math.floor(410 / W)));
+  const scale = 410 / W < 2 ? 410 / W : Math.min(8, Math.floor(410 / W)); // large sheets fit, small ones stay crisp
 
   el.classList.add("al-player");
   el.addEventListener("keydown", (event) => event.stopPropagation()); // or JupyterLab takes the arrow keys

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.notebooks
 ROOT = Path(__file__).parent.parent.parent
 LESSONS = lessons()
 ids = [lesson.number for lesson in LESSONS]
+NOMINAL_SECONDS = 0.8  # 50 products of 1024 x 1024 matrices on two cores at 134 GFLOP/s
 
 
 def without_network() -> list[str]:
@@ -35,6 +36,22 @@ def without_network() -> list[str]:
     return prefix if works.returncode == 0 else []
 
 
+def slowness() -> float:
+    """How many times slower this machine is, right now, than the one whose seconds the lessons declare; at least 1.
+
+    A declared time is a promise about the lesson, not about a busy machine, so the limit moves with this measure.
+    """
+    code = (
+        "import time, torch; torch.set_num_threads(2); a = torch.randn(1024, 1024)\n"
+        "for _ in range(5): a @ a\n"
+        "t = time.perf_counter()\n"
+        "for _ in range(50): a @ a\n"
+        "print(time.perf_counter() - t)"
+    )
+    seconds = float(subprocess.check_output([sys.executable, "-c", code], text=True))
+    return max(1.0, seconds / NOMINAL_SECONDS)
+
+
 def nbval(path, junit, record, extra=()):
     command = [*without_network(), sys.executable, "-m", "pytest", "-q", "--override-ini", "addopts=", "-p", "no:randomly",
                "--nbval", "--nbval-current-env", "--nbval-cell-timeout=300",
@@ -47,12 +64,14 @@ def nbval(path, junit, record, extra=()):
 @pytest.mark.parametrize("lesson", LESSONS, ids=ids)
 def test_a_clean_run_gives_the_committed_outputs(lesson, tmp_path):
     """Every cell, in full, strictly, without a network; then every figure, by what it shows."""
+    slow_before = slowness()
     done = nbval(lesson.path, tmp_path / "junit.xml", tmp_path / "figures")
     assert done.returncode == 0, done.stdout[-6000:]
     code = [cell for cell in lesson.read().cells if cell.cell_type == "code"]
     suite = ET.parse(tmp_path / "junit.xml").getroot().find("testsuite")
     assert (int(suite.get("tests")), int(suite.get("skipped"))) == (len(code), 0)
-    assert float(suite.get("time")) <= 2 * lesson.facts["running_seconds"] + 10, "slower than twice what it declares"
+    allowed = 2 * lesson.facts["running_seconds"] * max(slow_before, slowness())
+    assert float(suite.get("time")) <= allowed, "slower than twice what it declares"
 
     fresh = [json.loads(line) for line in (tmp_path / "figures").read_text().splitlines()]
     shown = [(cell, o.metadata["figure"]) for cell in code for o in cell.outputs if "image/png" in o.get("data", {})]
@@ -71,6 +90,8 @@ def test_the_strict_comparison_can_fail(tmp_path):
     cells = [nbformat.v4.new_code_cell("print(40 + 2)"), nbformat.v4.new_code_cell("print('took 3 s')")]
     for text, answer in (("42\n", True), ("43\n", False)):
         nb = nbformat.v4.new_notebook(cells=copy.deepcopy(cells))
+        for number, cell in enumerate(nb.cells, 1):
+            cell.execution_count = number
         nb.cells[0].outputs = [nbformat.v4.new_output("stream", text=text)]
         nb.cells[1].outputs = [nbformat.v4.new_output("stream", text="took 999 s\n")]
         nbformat.write(nb, tmp_path / "x.ipynb")
@@ -115,16 +136,17 @@ def test_solutions_pass_in_place_of_their_stubs(lesson, tiny):
     assert all(v.startswith("✓") for v in judged), verdicts
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=ids)
+TRAINING = [lesson for lesson in LESSONS if "watch(" in lesson.path.read_text()]
+
+
+@pytest.mark.parametrize("lesson", TRAINING, ids=[lesson.number for lesson in TRAINING])
 def test_a_stopped_training_goes_on(lesson, tiny):
     """The stop button in the middle of training: the rest of the lesson still runs."""
     notebook = lesson.read()
     training = [cell for cell in notebook.cells if cell.cell_type == "code" and "watch(" in cell.source]
-    if not training:
-        pytest.skip("this lesson trains nothing")
     training[0].source = (
         "import aigc_lessons.training.loop as _loop\n_one = _loop._Run._one_step\n"
-        "def _stop(self, *a):\n    if self.step >= 5: raise KeyboardInterrupt\n    return _one(self, *a)\n"
+        "def _stop(self, *a):\n    if self.step >= 12: raise KeyboardInterrupt\n    return _one(self, *a)\n"
         "_loop._Run._one_step = _stop\n" + training[0].source + "\n_loop._Run._one_step = _one"
     )
     execution = execute(lesson, notebook=notebook)

@@ -36,9 +36,9 @@ def test_frechet_refuses_what_it_cannot_compare(generator):
         frechet_distance(torch.zeros(1, 2), torch.zeros(3, 2))
 
 
-def test_the_ratio_of_real_images_is_one_and_its_interval_is_as_wide_as_it_should_be(generator):
-    """Forty fresh sets of samples against the same real images: the ratios' mean is near 1, and their spread is what each
-    interval claims, within a factor of 1.6."""
+def test_the_ratio_of_real_images_is_one_and_its_interval_is_wide_enough(generator):
+    """Forty fresh sets of samples against the same real images: the ratios' mean is near 1, and each interval is
+    at least as wide as their spread asks for, and at most 2.2 times as wide."""
     mix = torch.randn(6, 6, generator=generator, dtype=torch.float64)
     draw = lambda n: torch.randn(n, 6, generator=generator, dtype=torch.float64) @ mix  # noqa: E731
     labels, train, held_out = torch.arange(4000) % 10, draw(4000), draw(500)
@@ -46,7 +46,7 @@ def test_the_ratio_of_real_images_is_one_and_its_interval_is_as_wide_as_it_shoul
     values = torch.tensor([ratio.value for ratio in ratios])
     claimed = sum(ratio.high - ratio.low for ratio in ratios) / 40 / 3.92
     assert values.mean().item() == pytest.approx(1, abs=0.25)
-    assert 1 / 1.6 < values.std().item() / claimed < 1.6
+    assert 0.9 < claimed / values.std().item() < 2.2
 
 
 def test_the_ratio_notices_missing_variety(generator):
