@@ -48,9 +48,13 @@ function render({ model, el }) {
     says.textContent = captions[k];
     slider.setAttribute("aria-valuetext", captions[k]);
   };
-  const settle = () => {
-    model.set("frame", +slider.value);
-    model.save_changes();
+  let rest = null;
+  const settle = () => { // tell the kernel once the hand is still: a message for each frame would slow the painting
+    clearTimeout(rest);
+    rest = setTimeout(() => {
+      model.set("frame", +slider.value);
+      model.save_changes();
+    }, 300);
   };
   let timer = null;
   const stop = () => {
@@ -78,6 +82,6 @@ function render({ model, el }) {
   model.on("change:frame", fromKernel);
   slider.value = model.get("frame");
   paint(+slider.value);
-  return () => { stop(); model.off("change:frame", fromKernel); };
+  return () => { stop(); clearTimeout(rest); model.off("change:frame", fromKernel); };
 }
 export default { render };
