@@ -5,6 +5,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 from aigc_lessons.data import wheels
 
@@ -68,8 +69,13 @@ def _disk() -> Finding:
     free = shutil.disk_usage(existing).free / 2**30
     fine = free >= NEEDED_GB["disk"]
     return Finding(
-        "disk", fine, f"{free:.1f} GB free at {existing}" + ("" if fine else "; make room, or set AIGC_LESSONS_DATA")
+        "disk", fine, f"{free:.1f} GB free at {_short(existing)}" + ("" if fine else "; make room, or set AIGC_LESSONS_DATA")
     )
+
+
+def _short(path: Path) -> str:
+    """The path as a person writes it, with ~ for home."""
+    return f"~/{path.relative_to(Path.home())}" if path.is_relative_to(Path.home()) else str(path)
 
 
 def _data() -> list[Finding]:
