@@ -12,8 +12,8 @@ from aigc_lessons.training.checkpoints import pretrained
 
 ANY = 10  # the label that stands for "any digit"
 
-# A denoiser answers with averages, and averages of paper and ink are a little pale. For a network trained a minute, 1.05 gave
-# the lowest Fréchet distance of 1.0 to 1.3 (benchmarks/README.md); one trained much longer hardly needs it.
+# A denoiser answers with averages, and averages of paper and ink are a little pale. For a network trained for a minute,
+# 1.05 gave the lowest Fréchet distance of 1.0 to 1.3 (benchmarks/README.md); one trained much longer hardly needs it.
 CONTRAST = 1.05
 
 
