@@ -50,13 +50,16 @@ def test_the_ratio_of_real_images_is_one_and_its_interval_is_wide_enough(generat
 
 
 def test_the_ratio_notices_missing_variety(generator):
-    train, held_out, samples = cloud(generator, 2000), cloud(generator, 500), None
-    samples = held_out[:250].repeat(2, 1) * 0.5
-    ratio = frechet_ratio(samples, held_out, train, torch.arange(2000) % 10, generator=generator, resamples=20)
-    assert ratio.low <= ratio.value <= ratio.high
-    assert ratio.value > 0
+    """Samples of the right mean and half the spread: even the low end of the interval is far above 1."""
+    mix = torch.randn(5, 5, generator=generator, dtype=torch.float64)
+    train, held_out, samples = (torch.randn(n, 5, generator=generator, dtype=torch.float64) @ mix for n in (2000, 500, 500))
+    labels = torch.arange(2000) % 10
+    for spread, near in ((1.0, True), (0.5, False)):
+        ratio = frechet_ratio(spread * samples, held_out, train, labels, generator=generator, resamples=20)
+        assert ratio.low <= ratio.value <= ratio.high
+        assert (ratio.low < 3) == near
     with pytest.raises(ValueError, match="subsets of 500"):
-        frechet_ratio(samples, held_out, train[:100], torch.arange(100), generator=generator)
+        frechet_ratio(samples, held_out, train[:100], labels[:100], generator=generator)
 
 
 def test_balanced_subsets_are_balanced_and_without_repeats(generator):
