@@ -16,12 +16,13 @@ def orthogonalize(G: Float[Tensor, "*N m n"], steps: int = 5) -> Float[Tensor, "
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = G.shape[-2] > G.shape[-1]
-    X = G.mT if tall else G  # the smaller side first: A is then as small as it can be
+    X = (G.mT if tall else G).reshape(-1, min(G.shape[-2:]), max(G.shape[-2:]))  # the smaller side first: A is small then
     X = X / (X.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         A = X @ X.mT
-        X = a * X + (b * A + c * A @ A) @ X
-    return X.mT if tall else X
+        polynomial = torch.baddbmm(A, A, A, beta=b, alpha=c)  # b A + c A A
+        X = torch.baddbmm(X, polynomial, X, beta=a)  # a X + polynomial X
+    return (X.mT if tall else X).reshape(G.shape)
 
 
 class Muon(torch.optim.Optimizer):
@@ -49,24 +50,25 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure=None):
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
-            alike: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = {}
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
+            moved = [p for p in group["params"] if p.grad is not None]
+            for p in moved:
                 if "momentum" not in self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
-                momentum = self.state[p]["momentum"]
-                momentum.mul_(group["momentum"]).add_(p.grad)
+            momenta = [self.state[p]["momentum"] for p in moved]
+            torch._foreach_mul_(momenta, group["momentum"])
+            torch._foreach_add_(momenta, [p.grad for p in moved])
+            # matrices of one shape, lying or standing, are orthogonalised together: fewer, larger products
+            alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
+            for p, momentum in zip(moved, momenta, strict=True):
                 update = p.grad.add(momentum, alpha=group["momentum"]).reshape(len(p), -1)
-                alike.setdefault(update.shape, []).append((p, update))
-            for (
-                m,
-                n,
-            ), members in alike.items():  # matrices of one shape are orthogonalised together: fewer, larger products
-                updates = orthogonalize(torch.stack([update for _, update in members]))
+                lying = update.mT if len(update) > update.shape[1] else update
+                alike.setdefault(tuple(lying.shape), []).append((p, lying))
+            for (_, longer), members in alike.items():
+                updates = orthogonalize(torch.stack([lying for _, lying in members]))
                 for (p, _), update in zip(members, updates, strict=True):
+                    standing = len(p) > p[0].numel()
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_(update.view(p.shape), alpha=-group["lr"] * 0.2 * max(m, n) ** 0.5)
+                    p.add_((update.mT if standing else update).reshape(p.shape), alpha=-group["lr"] * 0.2 * longer**0.5)
         return loss
 
 
