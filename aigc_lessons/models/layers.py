@@ -97,3 +97,39 @@ class ResBlock(nn.Module):
         scale, shift = self.film(cond)[..., None, None].chunk(2, 1)  # (B, c_out, 1, 1) each
         h = self.conv2(F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale)))
         return self.shortcut(x) + h
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean x^2): every token's vector gets the same length. No parameters.
+
+    Source: Zhang and Sennrich 2019, arXiv:1910.07467.
+    """
+
+    def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
+        return F.rms_norm(x, x.shape[-1:])
+
+
+def rope_angles(
+    length: int, dim: int, longest: float = 10_000.0
+) -> tuple[Float[Tensor, "T 1 1 D2"], Float[Tensor, "T 1 1 D2"]]:
+    """cos and sin of the angles m / longest^(2 i / dim) by which position m turns pair i; for `rotate`.
+
+    Raises: ValueError if dim is odd.
+    Source: Su et al. 2021, arXiv:2104.09864, eq. 15.
+    """
+    if dim % 2:
+        raise ValueError(f"dim holds pairs and must be even, got {dim}")
+    frequencies = longest ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    angles = torch.arange(length, dtype=torch.float64)[:, None, None, None] * frequencies
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotate(
+    x: Float[Tensor, "B T k nh hs"], cos: Float[Tensor, "T 1 1 D2"], sin: Float[Tensor, "T 1 1 D2"]
+) -> Float[Tensor, "B T k nh hs"]:
+    """Turn the pair (x_i, x_{i + hs/2}) of every position by its angle: dot products then see only distances.
+
+    <rotate(q, m), rotate(k, n)> depends on q, k and m - n alone.
+    """
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)

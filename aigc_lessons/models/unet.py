@@ -1,4 +1,4 @@
-"""A small U-Net for images. It works on Haar coefficients and corrects a linear guess."""
+"""A small U-Net for images. It works on Haar coefficients and corrects a guess that has a formula."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from aigc_lessons.models.guess import GaussianGuess
+from aigc_lessons.models.guess import MixtureGuess
 from aigc_lessons.models.layers import Condition, ResBlock, haar, inverse_haar
 
 
@@ -22,25 +22,27 @@ class UNetConfig:
         width:    channels of the upper level; the lower has twice as many.
         middle:   blocks on the lower level.
         cond_dim: length of the vector that tells time and label.
-        rank:     eigenvectors of the linear guess.
         T:        steps of the noise schedule.
+        components, subspace, rank: of the guess, see MixtureGuess.
     """
 
     size: int = 28
     channels: int = 1
     classes: int = 10
-    width: int = 24
+    width: int = 32
     middle: int = 2
     cond_dim: int = 64
-    rank: int = 128
     T: int = 1000
+    components: int = 4
+    subspace: int = 160
+    rank: int = 40
 
 
 class UNet(nn.Module):
     """(x_t, t, labels) -> velocity. Upper level: half the image's side (after Haar); lower level: a quarter.
 
-    Call `network.guess.fit(images, labels, schedule.alpha_bars)` before training: the network then starts from the best
-    linear answer, and spends its training on what a straight line cannot know.
+    Call `network.guess.fit(images, labels, schedule.alpha_bars)` before training: the network then starts from the exact
+    answer for a mixture of Gaussians, and spends its training on what such a mixture cannot know.
 
     Source: the shape, Ronneberger et al. 2015, arXiv:1505.04597; for diffusion, Ho et al. 2020, arXiv:2006.11239.
     """
@@ -53,7 +55,8 @@ class UNet(nn.Module):
             raise ValueError(f"size is halved twice and must be a multiple of 4, got {config.size}")
         self.config = config
         c, w = config.channels, config.width
-        self.guess = GaussianGuess(c * config.size**2, config.classes, config.rank, config.T)
+        dimension = c * config.size**2
+        self.guess = MixtureGuess(dimension, config.classes, config.components, config.subspace, config.rank, config.T)
         self.condition = Condition(config.classes, config.cond_dim)
         self.stem = nn.Conv2d(8 * c, w, 3, padding=1)  # x_t and the guess, four Haar channels each
         self.before = ResBlock(w, w, config.cond_dim)

@@ -12,10 +12,6 @@ from aigc_lessons.training.checkpoints import pretrained
 
 ANY = 10  # the label that stands for "any digit"
 
-# A denoiser answers with averages, and averages of paper and ink are a little pale. For a network trained for a minute,
-# 1.05 gave the lowest Fréchet distance of 1.0 to 1.3 (benchmarks/README.md); one trained much longer hardly needs it.
-CONTRAST = 1.05
-
 
 def walk_digits(
     labels: Int[Tensor, " N"],
@@ -23,7 +19,7 @@ def walk_digits(
     seed: int = 0,
     scale: float = 1.5,
     method: str = "dpmpp_2m",
-    steps: int = 12,
+    steps: int = 16,
     network: nn.Module | None = None,
 ) -> tuple[Float[Tensor, "N 1 28 28"], list[SampleStep]]:
     """Noise, and every step from it to a digit for each label.
@@ -40,7 +36,11 @@ def walk_digits(
         raise ValueError(f"labels lie in 0..9, or {ANY} for any; got {labels.min().item()}..{labels.max().item()}")
     schedule, generator = cosine_schedule(), torch.Generator().manual_seed(seed)
     x_T = torch.randn(len(labels), 1, 28, 28, generator=generator)
-    denoise = classifier_free(denoiser(network or pretrained("digits"), schedule, "v"), labels, ANY, scale)
+    guided = classifier_free(denoiser(network or pretrained("digits"), schedule, "v"), labels, ANY, scale)
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        return guided(x_t, t).clamp(-1, 1)  # no picture is darker than ink or lighter than paper
+
     return x_T, list(sample(denoise, schedule, x_T, method=method, steps=steps, generator=generator))
 
 
@@ -48,4 +48,4 @@ def draw_digits(labels: Int[Tensor, " N"], **how) -> Float[Tensor, "N 1 28 28"]:
     """A digit for each label, in [-1, 1]; keywords as for `walk_digits`. Works in pieces of 100."""
     seed = how.pop("seed", 0)
     pieces = [walk_digits(piece, seed=seed + i, **how)[1][-1].x for i, piece in enumerate(labels.split(100))]
-    return (CONTRAST * torch.cat(pieces)).clamp(-1, 1)
+    return torch.cat(pieces)

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from aigc_lessons.data.files import scratch_folder
 from aigc_lessons.models.convnet import ConvNet, ConvNetConfig
+from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.models.unet import UNet, UNetConfig
 
 FORMAT = "aigc-lessons 1"
-NETWORKS = {"UNet": (UNet, UNetConfig), "ConvNet": (ConvNet, ConvNetConfig)}
+NETWORKS = {"UNet": (UNet, UNetConfig), "ConvNet": (ConvNet, ConvNetConfig), "GPT": (GPT, GPTConfig)}
 
 
 class CheckpointError(RuntimeError):

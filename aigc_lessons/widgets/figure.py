@@ -60,6 +60,7 @@ def _axes(ax: Axes) -> dict:
         "lines": [[_numbers(line.get_xdata()), _numbers(line.get_ydata())] for line in ax.lines],
         "images": [_numbers(image.get_array()) for image in ax.images],
         "bars": _numbers([patch.get_height() for patch in ax.patches if hasattr(patch, "get_height")]),
+        "widths": _numbers([patch.get_width() for patch in ax.patches if hasattr(patch, "get_width")]),
         "points": [_numbers(points.get_offsets()) for points in ax.collections],
     }
 

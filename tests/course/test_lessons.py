@@ -62,6 +62,13 @@ def test_outputs_are_committed_and_fresh(lesson):
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=ids)
+def test_no_comparison_with_the_package_failed(lesson):
+    """A committed "same as the package: False" would be compared with itself, and pass."""
+    printed = [line for c in code_cells(lesson) for o in c.outputs for line in o.get("text", "").splitlines()]
+    assert not [line for line in printed if "DOES NOT HOLD" in line or (line.startswith("same as") and "True" not in line)]
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=ids)
 def test_ignored_outputs_assert_something_and_are_few(lesson):
     ignored = [cell for cell in code_cells(lesson) if tagged(cell, "nbval-ignore-output")]
     assert len(ignored) <= 4

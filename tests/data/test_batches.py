@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aigc_lessons.data.batches import epochs, step_generator
+from aigc_lessons.data.batches import epochs, step_generator, windows
 
 
 @given(rows=st.integers(1, 12), size=st.integers(1, 30), seed=st.integers(0, 5))
@@ -38,3 +38,43 @@ def test_bad_data_is_named():
         epochs((torch.zeros(0),), 1)
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         epochs((torch.zeros(2),), 0)
+
+
+@given(n=st.integers(2, 40), length=st.integers(1, 20), size=st.integers(1, 5), seed=st.integers(0, 3))
+def test_a_window_is_text_and_its_targets_are_one_later(n, length, size, seed):
+    if n <= length:
+        with pytest.raises(ValueError, match=rf"window of {length} tokens .* need a text of {length + 1}, this one has {n}"):
+            windows(torch.arange(n), length, size)
+        return
+    ids = torch.arange(100, 100 + n, dtype=torch.int32)
+    inputs, targets = windows(ids, length, size, seed)(7)
+    assert inputs.shape == targets.shape == (size, length)
+    assert inputs.dtype == targets.dtype == torch.int64
+    assert torch.equal(targets, inputs + 1)
+    assert torch.equal(inputs, inputs[:, :1] + torch.arange(length))
+    assert inputs.min() >= 100
+    assert targets.max() < 100 + n
+
+
+def test_windows_begin_everywhere_equally_often():
+    """5 places, 20,000 windows: each 4,000 times, within 5 standard deviations (57 each). The last token is a target."""
+    inputs, targets = windows(torch.arange(8), 3, 20_000)(0)
+    counts = inputs[:, 0].bincount()
+    assert len(counts) == 5
+    assert (counts - 4000).abs().max() < 5 * 57
+    assert targets.max() == 7
+
+
+def test_windows_are_a_pure_function_of_seed_and_step():
+    ids = torch.arange(1000)
+    one, other = windows(ids, 8, 4, seed=1), windows(ids, 8, 4, seed=1)
+    assert torch.equal(one(5)[0], (other(0), other(9), other(5))[2][0])
+    drawn = [windows(ids, 8, 4, seed=seed)(step)[0] for seed, step in [(1, 5), (1, 6), (2, 5)]]
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize(("length", "size"), [(0, 1), (1, 0), (-3, 2)])
+def test_bad_windows_are_named(length, size):
+    with pytest.raises(ValueError, match=f"must be at least 1, got {length} and {size}"):
+        windows(torch.arange(9), length, size)
