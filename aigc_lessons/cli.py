@@ -158,7 +158,7 @@ def bench(context: typer.Context, name: Annotated[str, typer.Argument(help="A fi
 
     with _clear_errors():
         folder = lessons.checkout() / "benchmarks"
-    there = sorted(path.stem for path in folder.glob("*.py"))
+    there = sorted(path.stem for path in folder.glob("[!_]*.py"))
     if name not in there:
         _fail(f"no benchmark is called {name!r}; there are: {', '.join(there)}")
     sys.argv = [f"aigc-lessons bench {name}", *context.args]

@@ -6,46 +6,20 @@ aigc-lessons bench digits --seconds 60 --peer        also the peer: diffusers' U
 
 import argparse
 import json
-import statistics
-import time
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+
 import numpy as np
 import torch
+from _clock import train_for
 from torch import nn
 
 from aigc_lessons import recipes
 from aigc_lessons.data import digits
 from aigc_lessons.studio.digits import draw_digits
-from aigc_lessons.training.loop import TrainConfig, train
-
-MARGIN = 0.97  # plan for this share of the time that is left: a machine is not equally fast all along
-
-
-def train_for(seconds: float, build, config: TrainConfig, train_set, loss_fn) -> tuple[nn.Module, int, float]:
-    """Train from scratch until the clock says `seconds`, everything included.
-
-    The learning rate falls to zero at the last step, so the number of steps must be known beforehand: a throw-away network
-    takes a few steps first, and that time counts too.
-    """
-    started = time.perf_counter()
-    batches = recipes.digit_batches(train_set, config.seed)
-    times = []
-    warm = build(train_set, config.seed)
-    before = time.perf_counter()
-    for _ in train(warm, loss_fn, batches, replace(config, steps=max(12, int(seconds / 3)), log_every=1)):
-        now = time.perf_counter()
-        times.append(now - before)
-        before = now
-    left = seconds - (time.perf_counter() - started)
-    steps = max(2, int(MARGIN * left / statistics.median(times)))
-    network = build(train_set, config.seed)
-    run = train(network, loss_fn, batches, replace(config, steps=steps, log_every=1))
-    for log in run:  # noqa: B007 (its last value is used below)
-        if time.perf_counter() - started > seconds:
-            run.close()
-    return network.eval(), log.step, time.perf_counter() - started
 
 
 class Peer(nn.Module):
@@ -66,7 +40,8 @@ class Peer(nn.Module):
 
 
 def measure(name: str, seconds: float, build, config, train_set, held_out, seed: int) -> tuple[dict, torch.Tensor]:
-    network, steps, spent = train_for(seconds, build, config, train_set, recipes.digit_loss())
+    batches = recipes.digit_batches(train_set, config.seed)
+    network, steps, spent = train_for(seconds, lambda: build(train_set, config.seed), config, batches, recipes.digit_loss())
     result = {
         "name": name,
         "seconds": round(spent, 2),
