@@ -5,11 +5,15 @@ import torch
 
 from aigc_lessons.diffusion.guidance import classifier_free
 from aigc_lessons.diffusion.samplers import final, sample
-from aigc_lessons.exercises import check, core, lesson_00, lesson_13
+from aigc_lessons.exercises import check, core, lesson_00, lesson_02, lesson_13
 
-LESSONS = [lesson_00, lesson_13]
+LESSONS = [lesson_00, lesson_02, lesson_13]
 REFERENCES = {
     "00.1": lesson_00.mix,
+    "02.1": lesson_02.softmax,
+    "02.2": lesson_02.squared_distances,
+    "02.3": lesson_02.adam,
+    "02.4": lesson_02.backward,
     "13.1": lesson_13.velocity,
     "13.2": lesson_13.ddim_step,
     "13.3": lesson_13.guided,
