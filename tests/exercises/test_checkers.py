@@ -5,11 +5,14 @@ import torch
 
 from aigc_lessons.diffusion.guidance import classifier_free
 from aigc_lessons.diffusion.samplers import final, sample
-from aigc_lessons.exercises import check, core, lesson_00, lesson_02, lesson_13
+from aigc_lessons.exercises import check, core, lesson_00, lesson_01, lesson_02, lesson_13
 
-LESSONS = [lesson_00, lesson_02, lesson_13]
+LESSONS = [lesson_00, lesson_01, lesson_02, lesson_13]
 REFERENCES = {
     "00.1": lesson_00.mix,
+    "01.1": lesson_01.posterior,
+    "01.2": lesson_01.expected_x2,
+    "01.3": lesson_01.next_given,
     "02.1": lesson_02.softmax,
     "02.2": lesson_02.squared_distances,
     "02.3": lesson_02.adam,
