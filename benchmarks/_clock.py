@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch._dynamo  # noqa: F401 (the first optimizer made imports it, in over a second: it belongs to the start)
 from torch import nn
 
 from aigc_lessons.training.loop import TrainConfig, train

@@ -30,8 +30,8 @@ from aigc_lessons.training.loop import TrainConfig, train
 from aigc_lessons.training.optimizers import adamw
 
 WINDOW = 64
-SPRINT = TrainConfig(steps=480, lr=0.02, warmup=10, decay=1.0, optimizer="muon", log_every=20)
-LONG = replace(SPRINT, ema=0.95)
+SPRINT = TrainConfig(steps=450, lr=0.025, warmup=10, decay=0.9, optimizer="muon", log_every=10)
+LONG = TrainConfig(steps=1, lr=0.02, warmup=10, decay=1.0, optimizer="muon", ema=0.95)  # as many steps as the time allows
 
 
 def sprint(train_set, held_out, until: float, seed: int) -> dict:

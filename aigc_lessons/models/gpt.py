@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from aigc_lessons.models.layers import RMSNorm, rope_angles, rotate
+from aigc_lessons.models.layers import RMSNorm, SquaredReLU, TanhGELU, rope_turns, rotate
 
 Style = Literal["gpt2", "modern"]
 
@@ -94,12 +94,16 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=not self.modern)
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=not self.modern)
 
-    def forward(self, x: Float[Tensor, "B T C"], angles: tuple | None, cache: Cache | None) -> Float[Tensor, "B T C"]:
+    def forward(self, x: Float[Tensor, "B T C"], turns: Tensor | None, cache: Cache | None) -> Float[Tensor, "B T C"]:
         B, T, C = x.shape
-        qk, v = self.qkv(x).view(B, T, 3, self.n_head, C // self.n_head).split([2, 1], 2)
+        qkv = self.qkv(x).view(B, T, 3, self.n_head, C // self.n_head)
         if self.modern:
-            qk = rotate(F.rms_norm(qk, qk.shape[-1:]), *angles)
-        q, k, v = (part.transpose(1, 2) for part in (*qk.unbind(2), v[:, :, 0]))  # (B, nh, T, hs) each
+            qk, v = qkv.split([2, 1], 2)
+            qk = rotate(F.rms_norm(qk, qk.shape[-1:]), turns)
+            q, k, v = *qk.unbind(2), v[:, :, 0]
+        else:
+            q, k, v = qkv.unbind(2)
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, nh, T, hs) each
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
         S = k.shape[2]
@@ -113,10 +117,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Each token on its own: four times as wide, a bend, and back.
-
-    Source: ReLU squared, So et al. 2021, arXiv:2109.08668.
-    """
+    """Each token on its own: four times as wide, a bend, and back."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -126,7 +127,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
         h = self.fc(x)
-        h = F.relu(h).square() if self.modern else F.gelu(h, approximate="tanh")
+        h = SquaredReLU.apply(h) if self.modern else TanhGELU.apply(h)
         return F.dropout(self.proj(h), self.dropout, self.training)
 
 
@@ -138,8 +139,8 @@ class Block(nn.Module):
         self.norm1, self.attention = make_norm(config), Attention(config, layer)
         self.norm2, self.feed_forward = make_norm(config), FeedForward(config)
 
-    def forward(self, x: Float[Tensor, "B T C"], angles: tuple | None, cache: Cache | None) -> Float[Tensor, "B T C"]:
-        x = x + self.attention(self.norm1(x), angles, cache)
+    def forward(self, x: Float[Tensor, "B T C"], turns: Tensor | None, cache: Cache | None) -> Float[Tensor, "B T C"]:
+        x = x + self.attention(self.norm1(x), turns, cache)
         return x + self.feed_forward(self.norm2(x))
 
 
@@ -166,9 +167,8 @@ class GPT(nn.Module):
         self.norm = make_norm(config)
         self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         if modern:
-            cos, sin = rope_angles(config.block_size, config.n_embd // config.n_head)
-            self.register_buffer("cos", cos, persistent=False)
-            self.register_buffer("sin", sin, persistent=False)
+            turns = rope_turns(config.block_size, config.n_embd // config.n_head)
+            self.register_buffer("turns", turns, persistent=False)
         self._first_weights()
         if not modern:
             self.head.weight = self.embed.weight
@@ -207,15 +207,15 @@ class GPT(nn.Module):
         T, start = ids.shape[1], cache.length if cache is not None else 0
         self._check(ids, start)
         x = self.embed(ids)
-        angles = None
+        turns = None
         if self.position is None:
             x = F.rms_norm(x, x.shape[-1:])
-            angles = self.cos[start : start + T], self.sin[start : start + T]
+            turns = self.turns[start : start + T]
         else:
             x = x + self.position.weight[start : start + T]
         x = F.dropout(x, self.config.dropout, self.training)
         for block in self.blocks:
-            x = block(x, angles, cache)
+            x = block(x, turns, cache)
         if cache is not None:
             cache.length += T
         return self.head(self.norm(x))

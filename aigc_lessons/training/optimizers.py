@@ -5,24 +5,42 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def orthogonalize(G: Float[Tensor, "*N m n"], steps: int = 5) -> Float[Tensor, "*N m n"]:
-    """The nearest semi-orthogonal matrix to G, roughly: every singular value is pushed towards 1.
+def newton_schulz(A: Float[Tensor, "N m m"], steps: int = 5) -> Float[Tensor, "N m m"]:
+    """The matrices P that bring every singular value of P X near 1, for A = X X^T and X of Frobenius norm 1.
 
-    With G scaled to Frobenius norm 1, repeat  X <- a X + (b A + c A^2) X,  A = X X^T. The odd polynomial
-    p(s) = a s + b s^3 + c s^5 acts on each singular value; these coefficients bring all but tiny ones into about
-    0.7..1.2 in five steps, without a singular value decomposition.
+    A step is X <- q X with q = a I + b A + c A^2: on each singular value the odd polynomial a s + b s^3 + c s^5, whose
+    coefficients bring all but tiny ones into about 0.7..1.2 in five steps, without a singular value decomposition. Every q
+    is a polynomial of the first A, so they commute: A <- q A q follows X without knowing it, and however long X is, all of
+    this happens in m x m.
 
-    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
+    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks" (there on X itself).
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    tall = G.shape[-2] > G.shape[-1]
-    X = (G.mT if tall else G).reshape(-1, min(G.shape[-2:]), max(G.shape[-2:]))  # the smaller side first: A is small then
-    X = X / (X.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        A = X @ X.mT
-        polynomial = torch.baddbmm(A, A, A, beta=b, alpha=c)  # b A + c A A
-        X = torch.baddbmm(X, polynomial, X, beta=a)  # a X + polynomial X
-    return (X.mT if tall else X).reshape(G.shape)
+    P = None
+    for step in range(steps):
+        q = torch.baddbmm(A, A, A, beta=b, alpha=c)  # b A + c A A
+        q.diagonal(dim1=-2, dim2=-1).add_(a)
+        P = q if P is None else q @ P
+        if step < steps - 1:
+            A = q @ A @ q
+    return P
+
+
+def orthogonalize(matrices: list[Float[Tensor, "_ _"]]) -> list[Float[Tensor, "_ _"]]:
+    """For each matrix the nearest semi-orthogonal one, roughly: same singular vectors, every singular value near 1.
+
+    Matrices with equal smaller sides go through `newton_schulz` together: fewer, larger products.
+    """
+    lying = [G.mT if len(G) > G.shape[1] else G for G in matrices]
+    lying = torch._foreach_div(lying, torch._foreach_add(torch._foreach_norm(lying), 1e-7))
+    alike: dict[int, list[int]] = {}
+    for i, X in enumerate(lying):
+        alike.setdefault(len(X), []).append(i)
+    done = {}
+    for members in alike.values():
+        products = newton_schulz(torch.stack([lying[i] @ lying[i].mT for i in members]))
+        done |= {i: P @ lying[i] for i, P in zip(members, products, strict=True)}
+    return [done[i].mT if len(G) > G.shape[1] else done[i] for i, G in enumerate(matrices)]
 
 
 class Muon(torch.optim.Optimizer):
@@ -51,24 +69,20 @@ class Muon(torch.optim.Optimizer):
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
             moved = [p for p in group["params"] if p.grad is not None]
+            if not moved:
+                continue
             for p in moved:
                 if "momentum" not in self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
-            momenta = [self.state[p]["momentum"] for p in moved]
+            momenta, gradients = [self.state[p]["momentum"] for p in moved], [p.grad for p in moved]
             torch._foreach_mul_(momenta, group["momentum"])
-            torch._foreach_add_(momenta, [p.grad for p in moved])
-            # matrices of one shape, lying or standing, are orthogonalised together: fewer, larger products
-            alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
-            for p, momentum in zip(moved, momenta, strict=True):
-                update = p.grad.add(momentum, alpha=group["momentum"]).reshape(len(p), -1)
-                lying = update.mT if len(update) > update.shape[1] else update
-                alike.setdefault(tuple(lying.shape), []).append((p, lying))
-            for (_, longer), members in alike.items():
-                updates = orthogonalize(torch.stack([lying for _, lying in members]))
-                for (p, _), update in zip(members, updates, strict=True):
-                    standing = len(p) > p[0].numel()
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
-                    p.add_((update.mT if standing else update).reshape(p.shape), alpha=-group["lr"] * 0.2 * longer**0.5)
+            torch._foreach_add_(momenta, gradients)
+            ahead = torch._foreach_add(gradients, momenta, alpha=group["momentum"])
+            updates = orthogonalize([g.reshape(len(g), -1) for g in ahead])
+            if group["weight_decay"]:
+                torch._foreach_mul_(moved, 1 - group["lr"] * group["weight_decay"])
+            for p, update in zip(moved, updates, strict=True):
+                p.add_(update.reshape(p.shape), alpha=-group["lr"] * 0.2 * max(update.shape) ** 0.5)
         return loss
 
 

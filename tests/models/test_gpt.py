@@ -6,7 +6,7 @@ from strict_typing import unchecked
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from aigc_lessons.models.gpt import GPT, GPTConfig
-from aigc_lessons.models.layers import rope_angles, rotate
+from aigc_lessons.models.layers import rope_turns, rotate
 
 
 def made(style="modern", seed=0, wild=True, **sizes):
@@ -108,17 +108,17 @@ def test_the_cache_changes_nothing(style, pieces, generator):
 
 @torch.no_grad()
 def test_modern_attention_is_the_formula(generator):
-    """softmax(q k^T / sqrt(hs)) v, row by row, with queries and keys of length sqrt(hs), turned as complex numbers."""
+    """softmax(q k^T / sqrt(hs)) v, row by row, with queries and keys of length sqrt(hs), turned by hand."""
     model = made(n_layer=1, n_head=2, n_embd=8)
     attention, x = model.blocks[0].attention, torch.randn(1, 6, 8, generator=generator)
     q, k, v = (x @ attention.qkv.weight.T).view(6, 3, 2, 4).unbind(1)
 
     def turned(a, position):
         a = a / a.square().mean(-1, keepdim=True).sqrt()
-        pairs = torch.complex(a[:, :2], a[:, 2:])
+        first, second = a[:, ::2], a[:, 1::2]  # the pair turns like the hand of a clock, against its sense
         angles = position * torch.tensor([1.0, 10_000**-0.5])
-        z = pairs * torch.polar(torch.ones(2), angles)
-        return torch.cat([z.real, z.imag], -1)
+        cos, sin = angles.cos(), angles.sin()
+        return torch.stack([first * cos - second * sin, first * sin + second * cos], -1).flatten(1)
 
     rows = []
     for i in range(6):
@@ -128,22 +128,22 @@ def test_modern_attention_is_the_formula(generator):
             heads.append(scores.softmax(0) @ v[: i + 1, h])
         rows.append(torch.cat(heads))
     wanted = torch.stack(rows) @ attention.proj.weight.T
-    got = attention(x, (model.cos[:6], model.sin[:6]), None)[0]
+    got = attention(x, model.turns[:6], None)[0]
     assert torch.allclose(got, wanted, atol=1e-5)
 
 
 def test_rope_sees_distances_only(generator):
-    cos, sin = rope_angles(40, 8)
+    turns = rope_turns(40, 8)
     q, k = torch.randn(2, 1, 1, 1, 1, 8, generator=generator).unbind(0)
 
     def dot(m, n):
-        return (rotate(q, cos[m : m + 1], sin[m : m + 1]) * rotate(k, cos[n : n + 1], sin[n : n + 1])).sum().item()
+        return (rotate(q, turns[m : m + 1]) * rotate(k, turns[n : n + 1])).sum().item()
 
     assert dot(5, 3) == pytest.approx(dot(35, 33), abs=1e-5)
     assert dot(5, 3) != pytest.approx(dot(5, 4), abs=1e-3)
-    assert rotate(q, cos[:1], sin[:1]) == pytest.approx(q)
+    assert rotate(q, turns[:1]) == pytest.approx(q)
     with pytest.raises(ValueError, match="even, got 7"):
-        rope_angles(4, 7)
+        rope_turns(4, 7)
 
 
 @torch.no_grad()

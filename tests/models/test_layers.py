@@ -1,10 +1,21 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from strict_typing import unchecked
 
-from aigc_lessons.models.layers import Condition, ResBlock, haar, inverse_haar, sinusoidal
+from aigc_lessons.models.layers import (
+    Condition,
+    ResBlock,
+    SquaredReLU,
+    TanhGELU,
+    haar,
+    inverse_haar,
+    rope_turns,
+    rotate,
+    sinusoidal,
+)  # fmt: skip
 
 
 @given(b=st.integers(1, 3), c=st.integers(1, 3), h=st.integers(1, 5), w=st.integers(1, 5), seed=st.integers(0, 99))
@@ -58,3 +69,28 @@ def test_labels_outside_are_named():
     assert torch.equal(condition(t), condition(t, torch.tensor([10, 10])))
     with pytest.raises(ValueError, match=r"0\.\.9, or 10 for any; got 3\.\.11"):
         condition(t, torch.tensor([3, 11]))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(SquaredReLU, lambda x: F.relu(x).square()), (TanhGELU, lambda x: F.gelu(x, approximate="tanh"))],
+    ids=["squared relu", "gelu"],
+)
+def test_activations_and_their_slopes_are_the_references(ours, theirs, generator):
+    x = torch.randn(50, 20, generator=generator, dtype=torch.float64).mul_(4).requires_grad_()
+    weights = torch.randn(50, 20, generator=generator, dtype=torch.float64)
+    assert torch.allclose(ours.apply(x), theirs(x), atol=1e-12)
+    (mine,), (reference,) = (torch.autograd.grad((f(x) * weights).sum(), x) for f in (ours.apply, theirs))
+    assert torch.allclose(mine, reference, atol=1e-12)
+    assert torch.autograd.gradcheck(ours.apply, (x[:3, :4],))
+    assert not torch.allclose(mine, 1.01 * reference, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_rotation_keeps_lengths_and_the_kind_of_number(dtype, generator):
+    x = torch.randn(2, 5, 1, 3, 8, generator=generator).to(dtype)
+    turned = rotate(x, rope_turns(5, 8))
+    assert turned.dtype == dtype
+    assert torch.allclose(turned.norm(dim=-1), x.norm(dim=-1), rtol=0.02 if dtype == torch.bfloat16 else 1e-6)
+    assert torch.equal(turned[:, 0], x[:, 0])
+    assert not torch.allclose(turned[:, 1], x[:, 1])
