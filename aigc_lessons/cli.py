@@ -138,14 +138,17 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder of the result; the package's own if not given.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an unfinished run and begin again.")] = False,
 ) -> None:
-    """Train a shipped checkpoint anew, live. Stopped, it goes on where it was when called again."""
-    from aigc_lessons import recipes
+    """Train a shipped checkpoint or a series of trainings anew, live. Stopped, it goes on where it was when called again."""
+    from aigc_lessons import experiments, recipes
     from aigc_lessons.data.wheels import DataError
     from aigc_lessons.training.checkpoints import CheckpointError
 
     try:
-        recipes.run(recipe, out=out, fresh=fresh, say=console.print)
-    except (recipes.RecipeError, CheckpointError, DataError) as error:
+        run = experiments.run if recipe in experiments.EXPERIMENTS else recipes.run
+        run(recipe, out=out, fresh=fresh, say=console.print)
+    except recipes.RecipeError as error:
+        _fail(f"{error}; and series: {', '.join(experiments.EXPERIMENTS)}")
+    except (CheckpointError, DataError) as error:
         _fail(str(error))
 
 

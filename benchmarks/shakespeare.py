@@ -31,7 +31,7 @@ from aigc_lessons.training.optimizers import adamw
 
 WINDOW = 64
 SPRINT = TrainConfig(steps=450, lr=0.025, warmup=10, decay=0.9, optimizer="muon", log_every=10)
-LONG = TrainConfig(steps=1, lr=0.02, warmup=10, decay=1.0, optimizer="muon", ema=0.95)  # as many steps as the time allows
+LONG = TrainConfig(steps=1, lr=0.02, warmup=10, optimizer="muon", ema=0.95)  # as many steps as the time allows
 
 
 def sprint(train_set, held_out, until: float, seed: int) -> dict:
@@ -103,7 +103,7 @@ def main() -> None:
     if asked.until is not None:
         result = sprint(train_set, held_out, asked.until, asked.seed)
     else:
-        build, batches = recipes.writer(128, 3, 4, WINDOW), windows(train_set.ids, WINDOW, 16, asked.seed)
+        build, batches = recipes.writer(96, 3, 2, WINDOW), windows(train_set.ids, WINDOW, 16, asked.seed)
         config = replace(LONG, seed=asked.seed)
         network, steps, spent = train_for(
             asked.seconds, lambda: build(train_set, asked.seed), config, batches, next_token_loss()

@@ -1,9 +1,10 @@
-"""How good are samples? Distances between sets of images, each with its uncertainty."""
+"""How good is it? Distances between sets of images, and laws through measured points, each with its uncertainty."""
 
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 
@@ -112,3 +113,55 @@ def copying(samples: Float[Tensor, "N ..."], held_out: Float[Tensor, "M ..."], t
 def _sqrt(S: Float[Tensor, "F F"]) -> Float[Tensor, "F F"]:
     values, vectors = torch.linalg.eigh(S)
     return vectors * values.clamp(min=0).sqrt() @ vectors.T
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """L = scale N^-exponent, fitted to points; `error` is the standard error of the exponent."""
+
+    scale: float
+    exponent: float
+    error: float
+    points: int
+    centre: float  # mean of log N
+    width: float  # sum of (log N - centre)^2
+    scatter: float  # standard deviation of log L about the line
+
+    def at(self, N: float) -> float:
+        """What the law says for N."""
+        return self.scale * N**-self.exponent
+
+    def interval(self, N: float, share: float = 0.95) -> tuple[float, float]:
+        """Where one new measurement at N lies with this probability, if the law holds and the points scatter normally.
+
+        log L is predicted to  t s sqrt(1 + 1/n + (log N - centre)^2 / width),  t from Student's distribution with n - 2
+        degrees of freedom.
+        Source: Draper and Smith 1998, "Applied Regression Analysis", section 3.1.
+        """
+        from scipy.stats import t  # slow to import
+
+        spread = self.scatter * math.sqrt(1 + 1 / self.points + (math.log(N) - self.centre) ** 2 / self.width)
+        factor = math.exp(t.ppf((1 + share) / 2, self.points - 2) * spread)
+        return self.at(N) / factor, self.at(N) * factor
+
+
+def fit_power_law(N: Shaped[Tensor, " n"], L: Float[Tensor, " n"]) -> PowerLaw:
+    """The straight line through (log N, log L) with the least squares.
+
+    Raises: ValueError for fewer than three points, a number that is not above zero, or equal N everywhere.
+    """
+    N, L = N.double(), L.double()
+    if len(N) < 3 or len(N) != len(L):
+        raise ValueError(f"a line with its uncertainty needs at least three points, got {len(N)} and {len(L)} numbers")
+    if not ((N > 0).all() and (L > 0).all() and N.unique().numel() > 1):
+        raise ValueError("a power law needs numbers above zero, and more than one N")
+    x, y = N.log(), L.log()
+    dx = x - x.mean()
+    width = dx.square().sum()
+    slope = (dx * y).sum() / width
+    residual = y - y.mean() - slope * dx
+    scatter = (residual.square().sum() / (len(x) - 2)).sqrt()
+    return PowerLaw(
+        scale=(y.mean() - slope * x.mean()).exp().item(), exponent=-slope.item(), error=(scatter / width.sqrt()).item(),
+        points=len(x), centre=x.mean().item(), width=width.item(), scatter=scatter.item(),
+    )  # fmt: skip

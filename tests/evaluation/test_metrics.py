@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from scipy.linalg import sqrtm
@@ -5,7 +7,14 @@ from strict_typing import unchecked
 
 from aigc_lessons.data import digits
 from aigc_lessons.evaluation.judges import accuracy, describe
-from aigc_lessons.evaluation.metrics import balanced_subset, copying, frechet_distance, frechet_ratio, nearest
+from aigc_lessons.evaluation.metrics import (
+    balanced_subset,
+    copying,
+    fit_power_law,
+    frechet_distance,
+    frechet_ratio,
+    nearest,
+)
 from aigc_lessons.training.checkpoints import card, pretrained
 
 
@@ -101,3 +110,33 @@ def test_the_shipped_digits_are_as_good_as_their_card_says():
     assert stated["frechet_low"] <= measured["frechet_ratio"] <= stated["frechet_high"]
     assert measured["accuracy"] >= 0.97
     assert measured["copying"] <= 0.02
+
+
+def test_a_power_law_is_scipys_line(generator):
+    from scipy.stats import linregress
+
+    N = torch.tensor([6_144, 24_576, 98_304, 221_184, 393_216])
+    L = 5 * N.double() ** -0.1 * (0.02 * torch.randn(5, generator=generator, dtype=torch.float64)).exp()
+    law, line = fit_power_law(N, L), linregress(N.log(), L.log())
+    assert law.exponent == pytest.approx(-line.slope)
+    assert law.error == pytest.approx(line.stderr)
+    assert law.at(1e5) == pytest.approx(math.exp(line.intercept + line.slope * math.log(1e5)))
+
+
+def test_the_interval_of_a_power_law_covers_what_it_promises(generator):
+    """2,000 sets of five points and a sixth: 95 % of the sixth lie inside (standard error 0.5 %)."""
+    N, inside = 10.0 ** torch.tensor([3.0, 3.5, 4.0, 5.0, 6.0]), 0
+    for _ in range(2000):
+        noise = (0.05 * torch.randn(6, generator=generator, dtype=torch.float64)).exp()
+        low, high = fit_power_law(N, 3 * N.double() ** -0.2 * noise[:5]).interval(2e4)
+        inside += low < 3 * 2e4**-0.2 * noise[5].item() < high
+    assert 0.935 < inside / 2000 < 0.965
+
+
+def test_a_power_law_needs_points_that_can_bear_it():
+    with pytest.raises(ValueError, match="at least three points, got 2"):
+        fit_power_law(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0]))
+    with pytest.raises(ValueError, match="above zero"):
+        fit_power_law(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 0.0, 2.0]))
+    with pytest.raises(ValueError, match="more than one N"):
+        fit_power_law(torch.tensor([2.0, 2.0, 2.0]), torch.tensor([1.0, 3.0, 2.0]))
