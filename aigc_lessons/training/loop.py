@@ -28,7 +28,7 @@ class TrainConfig:
         clip:      longest allowed gradient (Euclidean norm over all parameters); None switches clipping off.
         ema:       how much of the running average of the weights survives a step, e.g. 0.99; None: no average.
         seed:      with the step, decides every random number of that step.
-        log_every: steps between two yields.
+        log_every: steps between two yields; the first step is always one.
         validate:  network -> a loss, called at every yield; the best network by it is kept.
     Raises: ValueError naming the field that makes no sense.
     """
@@ -91,7 +91,7 @@ def train(
     *,
     resume: dict | None = None,
 ) -> Iterator[StepLog]:
-    """Train `model` in place, yielding a StepLog every `log_every` steps and at the end.
+    """Train `model` in place, yielding a StepLog after the first step, every `log_every` steps and at the end.
 
     However the loop ends (all steps done, closed, stopped by the keyboard, an error), the model is left in evaluation mode
     with the best weights known: those of the lowest validation, where that is measured; else the running average, where
@@ -128,7 +128,7 @@ class _Run:
                 self.model.train()
                 since.append(self._one_step(loss_fn, batches(self.step)))
                 self.seconds += time.perf_counter() - started
-                if self.step % config.log_every == 0 or self.step == config.steps:
+                if self.step % config.log_every == 0 or self.step in (1, config.steps):
                     loss, since = sum(since) / len(since), []
                     validation = self._validate()
                     self.average.eval()

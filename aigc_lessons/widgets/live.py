@@ -1,10 +1,13 @@
 """Watching a training run: a bar, a loss curve, and a picture that changes while the network learns."""
 
 import io
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from itertools import islice
 
 import ipywidgets
 from IPython import get_ipython
@@ -47,18 +50,23 @@ def watch(
 ) -> list[StepLog]:
     """Run a training to its end while showing it: a widget in a notebook, one line in a terminal, nothing in a pipe.
 
-    The stop button (or Ctrl-C) ends the training, not the lesson: the network keeps the best it has.
+    The stop button (or Ctrl-C) ends the training, not the lesson: the network keeps the best it has. Until the first log is
+    there it waits, so that what follows always has one to show; pressed twice, it acts at once.
 
     Args:
         logs:  from `training.train`.
         total: its number of steps.
         draw:  (axes, network so far) -> draws what it makes of fixed noise; called about every `every` seconds, and less
                often if drawing would take more than a twentieth of the time.
-    Returns: all logs up to the end or the stop.
+    Returns: all logs up to the end or the stop; none after two presses before the first.
     """
     history: list[StepLog] = []
     with closing(logs), _screen(total, draw, every) as screen:
         try:
+            with _stop_waits():
+                history.extend(islice(logs, 1))
+            if history:
+                screen.update(history)
             for log in logs:
                 history.append(log)
                 screen.update(history)
@@ -67,6 +75,29 @@ def watch(
     # outside the `with`: the generator is closed, so the network now holds the weights it will keep
     screen.finish(history)
     return history
+
+
+@contextmanager
+def _stop_waits():
+    """Inside, a press of the stop button counts only at the end; a second one at once."""
+    if threading.current_thread() is not threading.main_thread():  # the button is never heard there
+        yield
+        return
+    pressed = False
+
+    def press(*_):
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 class _Screen:
@@ -87,9 +118,10 @@ class _Screen:
         pass
 
     def finish(self, history: list[StepLog]) -> None:
-        if self.stopped:
-            done = history[-1].step if history else 0
-            print(f"stopped at step {done} of {self.total}; what was learned so far is kept")
+        if self.stopped and history:
+            print(f"stopped at step {history[-1].step} of {self.total}; what was learned so far is kept")
+        elif self.stopped:
+            print("stopped before the first step was done; the network is as it was, and running this again trains it")
 
     def words(self, log: StepLog) -> str:
         left = log.seconds / log.step * (self.total - log.step)

@@ -140,13 +140,16 @@ TRAINING = [lesson for lesson in LESSONS if "watch(" in lesson.path.read_text()]
 
 
 @pytest.mark.parametrize("lesson", TRAINING, ids=[lesson.number for lesson in TRAINING])
-def test_a_stopped_training_goes_on(lesson, tiny):
-    """The stop button in the middle of training: the rest of the lesson still runs."""
+@pytest.mark.parametrize("step", [0, 3, 12])
+def test_a_stopped_training_goes_on(lesson, step, tiny):
+    """The stop button, pressed in the first step, before the first ten are done, or later: the rest still runs."""
     notebook = lesson.read()
     training = [cell for cell in notebook.cells if cell.cell_type == "code" and "watch(" in cell.source]
     training[0].source = (
-        "import aigc_lessons.training.loop as _loop\n_one = _loop._Run._one_step\n"
-        "def _stop(self, *a):\n    if self.step >= 12: raise KeyboardInterrupt\n    return _one(self, *a)\n"
+        "import signal as _signal, aigc_lessons.training.loop as _loop\n_one = _loop._Run._one_step\n"
+        "def _stop(self, *a):\n"
+        f"    if self.step == {step}: _signal.raise_signal(_signal.SIGINT)\n"
+        "    return _one(self, *a)\n"
         "_loop._Run._one_step = _stop\n" + training[0].source + "\n_loop._Run._one_step = _one"
     )
     execution = execute(lesson, notebook=notebook)

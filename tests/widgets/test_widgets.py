@@ -1,6 +1,8 @@
 """Widgets without a browser: what they hold, what they refuse, what they draw."""
 
 import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from aigc_lessons.diffusion.samplers import sample
 from aigc_lessons.diffusion.schedule import cosine_schedule
 from aigc_lessons.training.loop import StepLog
 from aigc_lessons.widgets import figure as figures
+from aigc_lessons.widgets import live
 from aigc_lessons.widgets.course_map import CourseMap
 from aigc_lessons.widgets.guidance import GuidanceExplorer, Guided, guided_digits
 from aigc_lessons.widgets.live import TrainingView, watch
@@ -111,9 +114,48 @@ def test_the_stop_button_keeps_what_there_is(capsys):
     assert capsys.readouterr().out == "stopped at step 3 of 5; what was learned so far is kept\n"
 
 
-def test_the_notebook_view_draws(monkeypatch):
-    from aigc_lessons.widgets import live
+@pytest.fixture(params=["pipe", "notebook"])
+def screen(request, monkeypatch):
+    monkeypatch.setattr(live, "display", lambda view: None)
+    choice = live._Notebook if request.param == "notebook" else lambda total, *_: live._Screen(total)
+    monkeypatch.setattr(live, "_screen", choice)
 
+
+def pressed(run, times):
+    """The same logs, with the stop button pressed before the first."""
+    for _ in range(times):
+        signal.raise_signal(signal.SIGINT)
+    yield from run
+
+
+def test_the_stop_button_waits_for_the_first_log(screen, capsys):
+    """A lesson goes on with history[-1]: there must be one."""
+    before = signal.getsignal(signal.SIGINT)
+    run, _ = logs(5)
+    assert [log.step for log in watch(pressed(run, 1), 5)] == [1]
+    assert capsys.readouterr().out == "stopped at step 1 of 5; what was learned so far is kept\n"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_pressed_twice_it_waits_for_nothing(screen, capsys):
+    before = signal.getsignal(signal.SIGINT)
+    run, _ = logs(5)
+    assert watch(pressed(run, 2), 5) == []
+    assert capsys.readouterr().out.startswith("stopped before the first step was done; the network is as it was")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_watching_works_beside_the_main_thread():
+    run, _ = logs(3)
+    with ThreadPoolExecutor(1) as pool:
+        assert len(pool.submit(watch, run, 3).result()) == 3
+
+
+def test_nothing_left_to_do_is_an_empty_history(screen):
+    assert watch((log for log in ()), 5) == []
+
+
+def test_the_notebook_view_draws(monkeypatch):
     shown = []
     monkeypatch.setattr(live, "display", shown.append)
     monkeypatch.setattr(live, "_screen", live._Notebook)
