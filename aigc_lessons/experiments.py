@@ -119,7 +119,7 @@ def optimizer_settings(rows: list[dict]) -> Iterator[Setting]:
 # ---------------------------------------------------------------------------------------------------- five sizes, and time
 
 WIDTHS = (16, 32, 64, 96, 128)
-LENGTHS = (150, 600, 1500)  # steps
+LENGTHS = (150, 600, 1200)  # steps
 RATES, TUNING_SEED = (0.01, 0.02, 0.04, 0.08), 9
 
 

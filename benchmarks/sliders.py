@@ -19,6 +19,9 @@ CASES = {
     "player (in the browser)": (
         "00_start_here.ipynb", ".al-player input",
         "document.querySelector('.al-player canvas').dataset.frame", 17),
+    "map of AIGC (in the browser)": (
+        "01_what_is_aigc.ipynb", '.al-aigc [tabindex="0"]',
+        "document.querySelector('.al-aigc').dataset.chosen", 17),
     "guidance (through the kernel, ten digits sampled anew)": (
         "13_ddpm_on_images.ipynb", ".guidance-slider .noUi-handle",
         "document.querySelector('img.guidance-picture').src", 150),

@@ -117,51 +117,68 @@ def _sqrt(S: Float[Tensor, "F F"]) -> Float[Tensor, "F F"]:
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """L = scale N^-exponent, fitted to points; `error` is the standard error of the exponent."""
+    """L = floor + scale N^-exponent, fitted to points; `error` is the standard error of the exponent."""
 
+    floor: float
     scale: float
     exponent: float
     error: float
-    points: int
-    centre: float  # mean of log N
-    width: float  # sum of (log N - centre)^2
-    scatter: float  # standard deviation of log L about the line
+    covariance: tuple[tuple[float, ...], ...]  # of floor, scale, exponent
+    scatter: float  # standard deviation of a point about the law
+    freedom: int  # points less fitted numbers
 
     def at(self, N: float) -> float:
         """What the law says for N."""
-        return self.scale * N**-self.exponent
+        return self.floor + self.scale * N**-self.exponent
 
     def interval(self, N: float, share: float = 0.95) -> tuple[float, float]:
-        """Where one new measurement at N lies with this probability, if the law holds and the points scatter normally.
+        """Where one new measurement at N lies with this probability, if the law holds and points scatter normally.
 
-        log L is predicted to  t s sqrt(1 + 1/n + (log N - centre)^2 / width),  t from Student's distribution with n - 2
-        degrees of freedom.
-        Source: Draper and Smith 1998, "Applied Regression Analysis", section 3.1.
+        L(N) -+ t sqrt(s^2 + g C g^T), with the scatter s, the gradient g of the law in its numbers, their covariance C, and
+        t from Student's distribution.
+        Source: Seber and Wild 1989, "Nonlinear Regression", section 5.1.
         """
         from scipy.stats import t  # slow to import
 
-        spread = self.scatter * math.sqrt(1 + 1 / self.points + (math.log(N) - self.centre) ** 2 / self.width)
-        factor = math.exp(t.ppf((1 + share) / 2, self.points - 2) * spread)
-        return self.at(N) / factor, self.at(N) * factor
+        power = N**-self.exponent
+        gradient = torch.tensor([1.0, power, -self.scale * power * math.log(N)], dtype=torch.float64)
+        variance = self.scatter**2 + (gradient @ torch.tensor(self.covariance, dtype=torch.float64) @ gradient).item()
+        half = t.ppf((1 + share) / 2, self.freedom) * math.sqrt(variance)
+        return self.at(N) - half, self.at(N) + half
 
 
 def fit_power_law(N: Shaped[Tensor, " n"], L: Float[Tensor, " n"]) -> PowerLaw:
-    """The straight line through (log N, log L) with the least squares.
+    """The law with the least squares of L; its floor, scale and exponent are all fitted.
 
-    Raises: ValueError for fewer than three points, a number that is not above zero, or equal N everywhere.
+    Args:
+        N: above zero, of at least three different values.
+        L: a measurement for each; several for one N tell how far they scatter.
+    Raises: ValueError for fewer than four points, or an N that is not above zero.
+    Source: the form, Henighan et al. 2020, arXiv:2010.14701, eq. 1.1; the fit is scipy's (Levenberg and Marquardt).
     """
-    N, L = N.double(), L.double()
-    if len(N) < 3 or len(N) != len(L):
-        raise ValueError(f"a line with its uncertainty needs at least three points, got {len(N)} and {len(L)} numbers")
-    if not ((N > 0).all() and (L > 0).all() and N.unique().numel() > 1):
-        raise ValueError("a power law needs numbers above zero, and more than one N")
-    x, y = N.log(), L.log()
-    dx = x - x.mean()
-    width = dx.square().sum()
-    slope = (dx * y).sum() / width
-    residual = y - y.mean() - slope * dx
-    scatter = (residual.square().sum() / (len(x) - 2)).sqrt()
+    from scipy.optimize import curve_fit  # slow to import
+
+    if len(N) != len(L) or len(N) < 4 or N.unique().numel() < 3:
+        raise ValueError(
+            f"three numbers and their uncertainty need at least four points at three sizes; got {len(N)} sizes"
+            f" ({N.unique().numel()} different) and {len(L)} measurements"
+        )
+    if not (N > 0).all():
+        raise ValueError("a power law needs numbers above zero")
+    x, y = N.double().numpy(), L.double().numpy()
+    middle = float(N.double().log().mean().exp())  # in units of a middle N the three numbers are of like size
+
+    def law(n, floor, height, exponent):
+        return floor + height * (n / middle) ** -exponent
+
+    best, covariance = curve_fit(law, x, y, p0=(0.9 * y.min(), y.mean() - 0.9 * y.min(), 0.3), maxfev=20_000)
+    floor, height, exponent = map(float, best)
+    scale = height * middle**exponent
+    # d(scale) = middle^exponent d(height) + scale log(middle) d(exponent)
+    turn = torch.eye(3, dtype=torch.float64)
+    turn[1, 1], turn[1, 2] = middle**exponent, scale * math.log(middle)
+    C = turn @ torch.from_numpy(covariance) @ turn.T
     return PowerLaw(
-        scale=(y.mean() - slope * x.mean()).exp().item(), exponent=-slope.item(), error=(scatter / width.sqrt()).item(),
-        points=len(x), centre=x.mean().item(), width=width.item(), scatter=scatter.item(),
+        floor, scale, exponent, float(covariance[2, 2] ** 0.5), tuple(map(tuple, C.tolist())),
+        scatter=float((((y - law(x, *best)) ** 2).sum() / (len(x) - 3)) ** 0.5), freedom=len(x) - 3,
     )  # fmt: skip

@@ -1,7 +1,9 @@
 """Checking a learner's answer: run it beside the reference, and name the mistake when its numbers give it away."""
 
+import dis
 import html
 import importlib
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,6 +48,14 @@ class Mistake:
 
     answer: Callable
     diagnosis: str
+
+
+class Unsolved(Exception):  # noqa: N818 (a state, not an error)
+    """The stub was not touched."""
+
+
+class Unusable(Exception):  # noqa: N818 (a verdict, not an error)
+    """There is nothing to compare; the message says what to change in the form of the answer."""
 
 
 def exercise(name: str):
@@ -96,6 +106,7 @@ def compare(
     Args:
         inputs:    keyword arguments of each call; they are cloned, so that an answer that changes them harms nobody.
         mistakes:  each is tried on the input that failed; the first to give the learner's numbers names the error.
+        hint:      what to say where no mistake explains the numbers, or the function raised.
         tolerance: relative to the largest entry of the expected result.
     """
     if answer is None or answer is ...:
@@ -105,17 +116,46 @@ def compare(
     for given in inputs:
         expected = reference(**_cloned(given))
         try:
-            got = answer(**_cloned(given))
+            got = call(answer, **_cloned(given))
+        except Unsolved:
+            return CheckResult(name, False, UNSOLVED)
+        except Unusable as error:
+            return CheckResult(name, False, str(error))
         except Exception as error:  # whatever a learner's code may raise
             said = f"{type(error).__name__}: {error}"
             return CheckResult(name, False, f"{describe(given)}\n  your function raised {said}", hint)
-        if got is None or got is ...:
-            return CheckResult(name, False, UNSOLVED)
         if agree(got, expected, tolerance):
             continue
         message = f"{describe(given)}\n  got      {show(got)}\n  expected {show(expected)}"
         return CheckResult(name, False, message, diagnose(got, given, expected, mistakes, tolerance) or hint)
     return CheckResult(name, True, praise)
+
+
+def call(answer: Callable, *places: object, **given: object) -> object:
+    """What the answer returns.
+
+    Raises: Unsolved for a stub that was not touched; Unusable if the parameters are not the stub's, or None came back.
+    """
+    try:
+        inspect.signature(answer).bind(*places, **given)
+    except TypeError as error:
+        wanted = f"parameter names of the stub: {', '.join(given)}" if given else "parameters of the stub"
+        raise Unusable(f"your function cannot be called ({error}); keep the {wanted}") from None
+    except ValueError:
+        pass  # a function that does not tell its parameters: the call itself will say what is wrong
+    got = answer(*places, **given)
+    if got is ... or (got is None and _untouched(answer)):
+        raise Unsolved
+    if got is None:
+        raise Unusable("your function returned None: does its last line begin with `return`?")
+    return got
+
+
+def _untouched(answer: object) -> bool:
+    """Whether a function computes nothing: its body is `...`."""
+    code = getattr(answer, "__code__", None)
+    idle = ("RESUME", "NOP", "LOAD_CONST", "RETURN")
+    return code is not None and all(step.opname.startswith(idle) for step in dis.get_instructions(code))
 
 
 def diagnose(got, given: dict, expected, mistakes: Sequence[Mistake], tolerance: float) -> str:
@@ -124,16 +164,35 @@ def diagnose(got, given: dict, expected, mistakes: Sequence[Mistake], tolerance:
         if not isinstance(got, Tensor):
             return f"Return a tensor of shape {tuple(expected.shape)}; yours is a {type(got).__name__}."
         if got.shape != expected.shape:
-            return f"The shape is {tuple(got.shape)}, it should be {tuple(expected.shape)}: check the broadcasting."
+            return f"The shape is {tuple(got.shape)}, it should be {tuple(expected.shape)}: {_reshaped(got, expected)}."
     for mistake in mistakes:
         wrong = mistake.answer(**_cloned(given))
-        if agree(got, wrong, tolerance) and not agree(wrong, expected, tolerance):
+        if agree(got, wrong, tolerance, nan=True) and not agree(wrong, expected, tolerance):
             return mistake.diagnosis
     return ""
 
 
-def agree(got, expected, tolerance: float) -> bool:
-    """Same shape, and equal up to `tolerance` times the largest expected entry (NaN agrees with nothing)."""
+def _reshaped(got: Tensor, expected: Tensor) -> str:
+    """How a wrong shape came about, as far as the shape tells."""
+    if got.ndim > 1 and got.shape == expected.shape[::-1]:
+        return "rows and columns have changed places"
+    if got.numel() == expected.numel():
+        return "the number of entries is right, the axes are not"
+    last_first = zip(reversed(expected.shape), reversed(got.shape), strict=False)
+    if got.ndim >= expected.ndim and all(e in (1, g) for e, g in last_first):
+        return "an axis was stretched, check the broadcasting"
+    if got.ndim != expected.ndim:
+        return f"it has {got.ndim} axes in place of {expected.ndim}"
+    k = next(k for k, (g, e) in enumerate(zip(got.shape, expected.shape, strict=True)) if g != e)
+    return f"axis {k} has {got.shape[k]} entries in place of {expected.shape[k]}"
+
+
+def agree(got, expected, tolerance: float, *, nan: bool = False) -> bool:
+    """Same shape, and equal up to `tolerance` times the largest expected entry; NaN agrees with nothing.
+
+    With `nan`, to recognise a mistake by its result, entries that are not finite on both sides are passed over, as long as
+    a number is left to compare.
+    """
     if isinstance(expected, Tensor) != isinstance(got, Tensor):
         if not isinstance(got, (Tensor, int, float)) or not isinstance(expected, (Tensor, int, float)):
             return False
@@ -142,7 +201,11 @@ def agree(got, expected, tolerance: float) -> bool:
         else:
             return False
     if isinstance(expected, Tensor):
-        if got.shape != expected.shape or not got.isfinite().all():
+        if got.shape != expected.shape:
+            return False
+        if nan and expected.isfinite().any() and torch.equal(got.isfinite(), expected.isfinite()):
+            got, expected = got[got.isfinite()], expected[expected.isfinite()]
+        if not got.isfinite().all():
             return False
         size = expected.abs().max().item() if expected.numel() else 0.0
         return bool(((got - expected).abs() <= tolerance * max(size, 1e-6)).all())

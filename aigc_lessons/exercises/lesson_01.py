@@ -10,7 +10,7 @@ from torch import Tensor
 from aigc_lessons.data import digits
 from aigc_lessons.evaluation.judges import accuracy, describe
 from aigc_lessons.evaluation.metrics import balanced_subset, frechet_distance, nearest
-from aigc_lessons.exercises.core import UNSOLVED, CheckResult, Mistake, compare, exercise, noise
+from aigc_lessons.exercises.core import UNSOLVED, CheckResult, Mistake, Unsolved, Unusable, call, compare, exercise, noise
 from aigc_lessons.training.checkpoints import pretrained
 
 
@@ -26,13 +26,26 @@ def expected_x2(x1, weights, means, covs):
 
 def _shares(x1, weights, mean, variance):
     """How much of p(x1) comes from each Gaussian: (M, K), rows sum to 1."""
-    logs = weights.log() - (x1[:, None] - mean).square() / (2 * variance) - variance.log() / 2
-    return logs.softmax(1)
+    return _logs(x1, weights, mean, variance).softmax(1)
+
+
+def _logs(x1, weights, mean, variance):
+    return weights.log() - (x1[:, None] - mean).square() / (2 * variance) - variance.log() / 2
 
 
 def _line(means, covs, x1):
     """The mean of x2 inside each Gaussian: (M, K)."""
     return means[:, 1] + covs[:, 1, 0] / covs[:, 0, 0] * (x1[:, None] - means[:, 0])
+
+
+def _unnormalised(x1, weights, means, covs):
+    off, variance = x1[:, None] - means[:, 0], covs[:, 0, 0]
+    density = (-off.square() / (2 * variance)).exp() / (2 * torch.pi * variance).sqrt()
+    return (weights * density * _line(means, covs, x1)).sum(1)
+
+
+def _softmax_over_points(x1, weights, means, covs):
+    return (_logs(x1, weights, means[:, 0], covs[:, 0, 0]).softmax(0) * _line(means, covs, x1)).sum(1)
 
 
 def _without_variance(x1, weights, means, covs):
@@ -97,6 +110,17 @@ MISTAKES = {
                 _shares(x1, torch.ones_like(weights), means[:, 0], covs[:, 0, 0]) * _line(means, covs, x1)
             ).sum(1),
             "The weights w are missing: before x1 is seen, some Gaussians are already more likely than others.",
+        ),
+        Mistake(_unnormalised, "The r of each x1 must sum to 1: divide by their sum over the Gaussians."),
+        Mistake(
+            _softmax_over_points,
+            "Your softmax runs over the points. The Gaussians are columns: for each x1, the r of a row sum to 1.",
+        ),
+        Mistake(
+            lambda x1, weights, means, covs: (
+                _shares(x1, weights, means[:, 0], covs[:, 0, 0].square()) * _line(means, covs, x1)
+            ).sum(1),
+            "S11 is a variance already; you squared it in the shares, as if it were a standard deviation.",
         ),
     ],
     "01.3": [
@@ -187,14 +211,10 @@ CLOSEST = 0.8  # of the lesson's closeness is allowed
 RATIO = 0.9  # times the lesson's Fréchet ratio is allowed
 
 
-class Unsolved(Exception):  # noqa: N818 (a state, not an error)
-    """The stub was not touched."""
-
-
 @dataclass(frozen=True)
 class Score:
-    """Of drawn digits: share read as asked, Fréchet ratio, and the share nearer to a training image than half of all new
-    handwriting is."""
+    """Of drawn digits: share read as asked, Fréchet ratio, and the share closer to a training image than the median
+    held-out image is."""
 
     read: float
     ratio: float
@@ -216,9 +236,7 @@ def score(answer, seed: int = 0) -> Score:
     """Let `answer(images, labels, wanted, generator)` draw 50 digits of each class, and judge them as the lesson does."""
     train, judge, held_out, unit, half = _judging()
     wanted = torch.arange(10).repeat_interleave(EACH)
-    drawn = answer(train.images.clone(), train.labels.clone(), wanted.clone(), torch.Generator().manual_seed(seed))
-    if drawn is None or drawn is ...:
-        raise Unsolved
+    drawn = call(answer, train.images.clone(), train.labels.clone(), wanted.clone(), torch.Generator().manual_seed(seed))
     if not isinstance(drawn, Tensor) or drawn.shape != (len(wanted), 1, 28, 28):
         shape = tuple(getattr(drawn, "shape", ())) or type(drawn).__name__
         raise ValueError(f"return a tensor of shape ({len(wanted)}, 1, 28, 28), got {shape}")
@@ -266,14 +284,16 @@ def check_better_digits(answer) -> CheckResult:
         mine = score(answer)
     except Unsolved:
         return CheckResult("01.4", False, UNSOLVED)
+    except Unusable as error:
+        return CheckResult("01.4", False, str(error))
     except Exception as error:  # whatever a learner's code may raise
         return CheckResult("01.4", False, f"your function raised {type(error).__name__}: {error}")
     theirs = lesson_score()
     most_ratio, most_close, least_read = RATIO * theirs.ratio, CLOSEST * theirs.close, theirs.read - 0.02
     message = (
-        f"got      [here Fréchet ratio {mine.ratio:.2f}, close to training images {mine.close:.0%}, read {mine.read:.1%}]\n"
-        f"expected [here at most {most_ratio:.2f} and {most_close:.0%}, at least {least_read:.1%}]"
-        f" (the lesson's mixture has [here {theirs.ratio:.2f}, {theirs.close:.0%}, {theirs.read:.1%}])"
+        f"got      [here Fréchet ratio {mine.ratio:.3f}, close to training images {mine.close:.0%}, read {mine.read:.1%}]\n"
+        f"expected [here at most {most_ratio:.3f} and {most_close:.0%}, at least {least_read:.1%}]"
+        f" (the lesson's mixture has [here {theirs.ratio:.3f}, {theirs.close:.0%}, {theirs.read:.1%}])"
     )
     hint = ""
     if mine.read < least_read:

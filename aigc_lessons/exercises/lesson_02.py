@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aigc_lessons.data import digits
 from aigc_lessons.data.batches import epochs
-from aigc_lessons.exercises.core import UNSOLVED, CheckResult, Mistake, compare, exercise, noise
+from aigc_lessons.exercises.core import UNSOLVED, CheckResult, Mistake, Unsolved, Unusable, call, compare, exercise, noise
 from aigc_lessons.training import budget
 from aigc_lessons.training.loop import TrainConfig, train
 
@@ -50,7 +50,7 @@ def _without_keepdim(scores):
     return e / e.sum(-1) if scores.ndim == 2 and len(scores) in (1, scores.shape[1]) else torch.full_like(e, torch.nan)
 
 
-def _adam_with(power=torch.square, sign=-1.0, correct=lambda k: k, swap=False, inside=False, root=True):
+def _adam_with(power=torch.square, sign=-1.0, correct=lambda k: k, swap=False, inside=False, root=True, store=False):
     """Adam with one thing wrong."""
 
     def wrong(w, grads, lr, beta1, beta2, eps):
@@ -61,11 +61,23 @@ def _adam_with(power=torch.square, sign=-1.0, correct=lambda k: k, swap=False, i
             v = b2 * v + (1 - b2) * power(g)
             n = correct(k)
             m_hat, v_hat = (m / (1 - b1**n), v / (1 - b2**n)) if n else (m, v)
+            m, v = (m_hat, v_hat) if store else (m, v)
             below = (v_hat + eps).sqrt() if inside else (v_hat.sqrt() if root else v_hat) + eps
             w = w + sign * lr * m_hat / below
         return w
 
     return wrong
+
+
+def _adam_shared(w, grads, lr, beta1, beta2, eps):
+    m = v = torch.zeros_like(w)
+    for k, g in enumerate(grads, 1):
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * g.square()
+        w = w - lr * m / (1 - beta1**k) / ((v / (1 - beta2**k)).sqrt() + eps)
+    return w
 
 
 def _backward_with(mean=True, two=True, sign=1.0, bend=torch.cos, through=True):
@@ -82,21 +94,20 @@ def _backward_with(mean=True, two=True, sign=1.0, bend=torch.cos, through=True):
 
 
 OVERFLOW = (
-    "A NaN? exp(100) is already infinite in float32, and infinite / infinite is not a number. Subtract from each row its own"
+    "NaN: exp(100) is already infinite in float32, and infinite / infinite is not a number. Subtract from each row its own"
     " largest score first: the shares stay the same, and no exponent is above 0."
 )
 MISTAKES = {
     "02.1": [
+        Mistake(lambda scores: scores.exp() / scores.exp().sum(-1, keepdim=True), OVERFLOW),
         Mistake(lambda scores: scores.exp() / scores.exp().sum(0, keepdim=True),
                 "Your columns add up to 1; the rows should: the sum runs over the last axis, dim=-1."),
         Mistake(_without_keepdim,
                 "keepdim=True is missing: the sums have shape (B,), so broadcasting laid them along the columns."),
         Mistake(lambda scores: scores.exp() / scores.exp().sum(),
                 "All entries together add up to 1; each row should by itself: sum with dim=-1."),
-        Mistake(lambda scores: torch.log_softmax(scores, -1),
-                "Those are logarithms of the shares: a softmax is positive and its rows add up to 1."),
-        Mistake(lambda scores: scores / scores.sum(-1, keepdim=True),
-                "The exponential is missing: scores may be negative, shares may not."),
+        Mistake(lambda scores: scores.log_softmax(-1), "Those are logarithms: a softmax is positive, its rows add up to 1."),
+        Mistake(lambda scores: scores / scores.sum(-1, keepdim=True), "The exp is missing: scores may be negative."),
         Mistake(lambda scores: scores.clamp(max=80).exp() / scores.clamp(max=80).exp().sum(-1, keepdim=True),
                 "Clamping makes different scores equal. Subtract the row's largest score instead: that changes no share."),
     ],
@@ -104,14 +115,11 @@ MISTAKES = {
         Mistake(lambda a, b: (a[:, None] - b).square().sum(-1).sqrt(),
                 "Those are distances; the exercise asks for their squares. Leave the root out."),
         Mistake(lambda a, b: (a[:, None] - b).abs().sum(-1), "You added absolute differences; square them."),
-        Mistake(lambda a, b: (a[:, None] - b).square().mean(-1),
-                "You took the mean over the coordinates; a squared distance is their sum."),
-        Mistake(lambda a, b: (a[:, None] - b).sum(-1).square(),
-                "Square first, then sum: differences of different sign cancel in your sum."),
+        Mistake(lambda a, b: (a[:, None] - b).square().mean(-1), "You took the mean over the coordinates; take their sum."),
+        Mistake(lambda a, b: (a[:, None] - b).sum(-1).square(), "Square first, then sum: in your sum differences cancel."),
         Mistake(lambda a, b: (b[:, None] - a).square().sum(-1),
                 "Rows and columns have changed places: entry (i, j) belongs to a[i] and b[j]."),
-        Mistake(lambda a, b: (a[:, None] + b).square().sum(-1),
-                "A minus became a plus: the distance between a point and itself must be 0."),
+        Mistake(lambda a, b: (a[:, None] + b).square().sum(-1), "A plus for a minus: from a point to itself it is 0."),
         Mistake(lambda a, b: a.square().sum(-1)[:, None] + b.square().sum(-1) - 2 * a @ b.T,
                 "Right on paper, but far from the origin two large numbers cancel, and float32 keeps only seven digits."
                 " Subtract the points first."),
@@ -126,10 +134,12 @@ MISTAKES = {
         Mistake(_adam_with(root=False), "The square root of v is missing: v is in the unit of the gradient squared."),
         Mistake(_adam_with(sign=1.0), "The sign: a step goes against the gradient, so it is subtracted."),
         Mistake(_adam_with(power=torch.abs), "v averages the squares of the gradient; yours averages absolute values."),
+        Mistake(_adam_with(store=True),
+                "The hats were stored: m and v go on uncorrected, and each step computes m_hat and v_hat from them anew."),
+        Mistake(_adam_shared, "m and v are one tensor with two names (m = v = zeros): m += changes both. Make two."),
     ],
     "02.4": [
-        Mistake(_backward_with(mean=False),
-                "Your gradient is N times too large: the loss is a mean, so each error counts 1/N."),
+        Mistake(_backward_with(mean=False), "Your gradient is N times too large: the loss is a mean."),
         Mistake(_backward_with(two=False), "Your gradient is half of the true one: the derivative of e^2 is 2 e."),
         Mistake(_backward_with(sign=-1.0), "The sign is turned round: the error is prediction minus y."),
         Mistake(_backward_with(bend=torch.ones_like),
@@ -154,7 +164,7 @@ def check_softmax(answer) -> CheckResult:
     return compare(
         "02.1", answer, softmax, [{"scores": s} for s in scores], MISTAKES["02.1"],
         praise="Right on eight inputs: scores of a thousand, rows far apart, a single column and three axes among them.",
-        hint=OVERFLOW,
+        hint="Three lines: subtract from each row its largest score, take exp, divide by the sum over the last axis.",
     )  # fmt: skip
 
 
@@ -184,7 +194,7 @@ def check_adam(answer) -> CheckResult:
     return compare(
         "02.3", answer, adam, inputs, MISTAKES["02.3"],
         praise="The same weights as torch.optim.Adam in seven runs, huge gradients and a weight without any included.",
-        hint="Keep m and v between the steps, both zero at first; k counts the steps from 1. A NaN is 0 / 0: add eps below.",
+        hint="Keep m and v between the steps, both zero at first; k counts the steps from 1, and eps is added to the root.",
     )  # fmt: skip
 
 
@@ -197,9 +207,7 @@ def _one_of(answer) -> Callable | object:
         return answer
 
     def asked(*, gradient, **given):
-        got = answer(**given)
-        if got is None or got is ...:
-            return None
+        got = call(answer, **given)
         if not isinstance(got, (tuple, list)) or len(got) != 4:
             raise TypeError(f"return the four gradients {', '.join(GRADIENTS)}, not a {type(got).__name__}")
         return got[GRADIENTS.index(gradient)]
@@ -238,10 +246,6 @@ class Waves(nn.Module):
 
     def forward(self, points):
         return self.out(self.hidden(points).sin())
-
-
-class Unsolved(Exception):  # noqa: N818 (a state, not an error)
-    """The stub was not touched."""
 
 
 @dataclass(frozen=True)
@@ -285,9 +289,7 @@ def _draw(make: Callable[[], nn.Module]) -> Drawn:
     for seed, grey in enumerate(pictures[: budget.steps(5, at_least=2)]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = make()
-        if network is None or network is ...:
-            raise Unsolved
+            network = call(make)
         if not isinstance(network, nn.Module):
             raise TypeError(f"return a network (an nn.Module), not a {type(network).__name__}")
         weights = sum(t.numel() for t in (*network.parameters(), *network.buffers()))
@@ -321,6 +323,8 @@ def check_better_network(answer) -> CheckResult:
         mine = draw(answer)
     except Unsolved:
         return CheckResult("02.5", False, UNSOLVED)
+    except Unusable as error:
+        return CheckResult("02.5", False, str(error))
     except Exception as error:  # whatever a learner's code may raise
         return CheckResult("02.5", False, f"your network raised {type(error).__name__}: {error}")
     if mine.weights > WEIGHTS:

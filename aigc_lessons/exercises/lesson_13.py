@@ -12,7 +12,7 @@ from aigc_lessons.diffusion.objective import denoiser
 from aigc_lessons.diffusion.schedule import cosine_schedule
 from aigc_lessons.evaluation.judges import accuracy, describe
 from aigc_lessons.evaluation.metrics import balanced_subset, frechet_distance
-from aigc_lessons.exercises.core import UNSOLVED, CheckResult, Mistake, compare, exercise, noise
+from aigc_lessons.exercises.core import UNSOLVED, CheckResult, Mistake, Unsolved, Unusable, call, compare, exercise, noise
 from aigc_lessons.training import budget
 from aigc_lessons.training.checkpoints import card, pretrained
 
@@ -45,6 +45,7 @@ def _matrix_sqrt(S: Tensor) -> Tensor:
     return vectors * values.clamp(min=0).sqrt() @ vectors.T
 
 
+ENTRYWISE = "That is the root of each entry. A matrix root R satisfies R @ R = S: take the roots of the eigenvalues."
 MISTAKES = {
     "13.1": [
         Mistake(
@@ -109,6 +110,10 @@ MISTAKES = {
             lambda x_t, x0, abar_t, abar_s: abar_s**0.5 * x0 + (1 - abar_s) ** 0.5 * x_t,
             "x_t is not the noise: it is picture and noise together. Solve for eps first.",
         ),
+        Mistake(
+            lambda x_t, x0, abar_t, abar_s: ddim_step(x_t, x0, abar_s, abar_t),
+            "abar_t and abar_s have changed places: x_t is at level abar_t, and you go to abar_s.",
+        ),
     ],
     "13.3": [
         Mistake(
@@ -145,7 +150,23 @@ MISTAKES = {
             lambda mu_a, S_a, mu_b, S_b: (
                 (mu_a - mu_b).square().sum() + (S_a + S_b).trace() - 2 * (S_a * S_b).abs().sqrt().trace()
             ),
-            "That is the root of each entry. A matrix root R satisfies R @ R = S: take the roots of the eigenvalues.",
+            ENTRYWISE,
+        ),
+        Mistake(
+            lambda mu_a, S_a, mu_b, S_b: (
+                (mu_a - mu_b).square().sum() + (S_a + S_b).trace() - 2 * (S_a @ S_b).sqrt().trace()
+            ),
+            ENTRYWISE,
+        ),
+        Mistake(
+            lambda mu_a, S_a, mu_b, S_b: (
+                (mu_a - mu_b).square().sum() + (S_a + S_b).trace() - 2 * (S_a @ S_b).trace().sqrt()
+            ),
+            "You took the root of a trace. First the root of the matrix S_a S_b, then the trace of that.",
+        ),
+        Mistake(
+            lambda mu_a, S_a, mu_b, S_b: frechet(mu_a, S_a, mu_b, S_b).clamp(min=0).sqrt(),
+            "That is d. The exercise asks for d^2, as the formula has it: leave the last root out.",
         ),
     ],
 }  # fmt: skip
@@ -215,7 +236,7 @@ def _as_tensor(answer):
         return answer
 
     def wrapped(**given):
-        got = answer(**given)
+        got = call(answer, **given)
         return torch.tensor(got, dtype=torch.float64) if isinstance(got, (int, float)) else got
 
     return wrapped
@@ -225,10 +246,6 @@ def _as_tensor(answer):
 
 EVALUATIONS = 16  # of the network, for each digit
 PLAIN_STEPS = 8
-
-
-class Unsolved(Exception):  # noqa: N818 (a state, not an error)
-    """The stub was not touched."""
 
 
 class _Counting:
@@ -269,9 +286,7 @@ def score(answer, seed: int = 0) -> Score:
     denoise, schedule, judge, held_out, unit = _contest()
     n = budget.steps(500, at_least=200)
     counting, labels = _Counting(denoise), torch.arange(n) % 10
-    x0 = answer(counting, schedule, noise(1000 + seed, n, 1, 28, 28), labels.clone())
-    if x0 is None or x0 is ...:
-        raise Unsolved
+    x0 = call(answer, counting, schedule, noise(1000 + seed, n, 1, 28, 28), labels.clone())
     if not isinstance(x0, Tensor) or x0.shape != (n, 1, 28, 28):
         raise ValueError(f"return a tensor of shape ({n}, 1, 28, 28), got {getattr(x0, 'shape', type(x0).__name__)}")
     if not x0.isfinite().all():
@@ -301,23 +316,24 @@ def check_better_sampler(answer) -> CheckResult:
         mine = score(answer)
     except Unsolved:
         return CheckResult("13.5", False, UNSOLVED)
+    except Unusable as error:
+        return CheckResult("13.5", False, str(error))
     except Exception as error:  # whatever a learner's code may raise
         return CheckResult("13.5", False, f"your sampler raised {type(error).__name__}: {error}")
     plain = plain_score()
     most_misread, most_ratio = plain.misread / 2, 1.1 * plain.ratio
     message = (
-        f"got      [here {mine.misread:.1%} misread, Fréchet ratio {mine.ratio:.2f}],"
+        f"got      [here {mine.misread:.1%} misread, Fréchet ratio {mine.ratio:.3f}],"
         f" {mine.evaluations:.0f} evaluations a digit\n"
-        f"expected at most [here {most_misread:.1%}, {most_ratio:.2f}], {EVALUATIONS} evaluations"
-        f" (the plain sampler has [here {plain.misread:.1%} and {plain.ratio:.2f}])"
+        f"expected at most [here {most_misread:.1%}, {most_ratio:.3f}], {EVALUATIONS} evaluations"
+        f" (the plain sampler has [here {plain.misread:.1%} and {plain.ratio:.3f}])"
     )
     hint = ""
     if mine.evaluations > EVALUATIONS:
         hint = "Too many evaluations: guidance asks twice a step, and heun asks twice a step as well."
     elif mine.misread > most_misread:
-        same = abs(mine.misread - plain.misread) < 1e-9
         hint = "The label must count more: pull past the conditional estimate (section 9)."
-        hint = "That is the plain sampler itself. " + hint if same else hint
+        hint = "That is the plain sampler itself. " + hint if mine == plain else hint
     elif mine.ratio > most_ratio:
         hint = "Readable, but too much alike: pull less hard, or only in a part of the walk."
     return CheckResult("13.5", not hint, message, hint)

@@ -10,10 +10,13 @@ from contextlib import closing, contextmanager
 from itertools import islice
 
 import ipywidgets
+import numpy as np
 from IPython import get_ipython
 from IPython.display import display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
 from rich.console import Console
 from rich.live import Live as RichLive
 from rich.text import Text
@@ -46,7 +49,7 @@ def watch(
     total: int,
     draw: Callable[[Axes, nn.Module], object] | None = None,
     *,
-    every: float = 4.0,
+    every: float = 3.5,
 ) -> list[StepLog]:
     """Run a training to its end while showing it: a widget in a notebook, one line in a terminal, nothing in a pipe.
 
@@ -144,7 +147,7 @@ class _Terminal(_Screen):
 class _Notebook(_Screen):
     def __init__(self, total, draw, every):
         super().__init__(total)
-        self.draw, self.every, self.next_drawing = draw, every, 0.0
+        self.draw, self.every, self.next_drawing, self.canvas = draw, every, 0.0, None
         self.view = TrainingView(total)
         display(self.view)
 
@@ -165,19 +168,32 @@ class _Notebook(_Screen):
 
     def _picture(self, history):
         started = time.perf_counter()
-        figure, axes = plots.panels(2 if self.draw else 1, width=4.3, height=4.0)
-        with plt.ioff():
-            plots.show_line(axes[0], [log.step for log in history], [log.loss for log in history],
-                            xlabel="step", ylabel="loss", linewidth=1.2)  # fmt: skip
-            axes[0].set_xlim(0, self.total)
-            if self.draw:
-                self.draw(axes[1], history[-1].network)
-            png = io.BytesIO()
-            figure.savefig(png, format="png", dpi=100)
-        plt.close(figure)
+        first = self.canvas is None
+        if first:
+            self.canvas = self._canvas()
+        loss, *made = self.canvas.figure.axes
+        loss.clear()
+        plots.show_line(loss, [log.step for log in history], [log.loss for log in history],
+                        xlabel="step", ylabel="loss", linewidth=1.2)  # fmt: skip
+        loss.set_xlim(0, self.total)
+        for ax in made:
+            ax.clear()
+            self.draw(ax, history[-1].network)
+        self.canvas.draw()
+        if first:  # the places found for the first picture serve for all: half of what a picture costs
+            self.canvas.figure.set_layout_engine("none")
+        png = io.BytesIO()
+        Image.fromarray(np.asarray(self.canvas.buffer_rgba())).convert("RGB").save(png, "png", compress_level=1)
         self.view.picture.value = png.getvalue()
         now = time.perf_counter()
         self.next_drawing = now + max(self.every, (now - started) / DRAWING_SHARE)
+
+    def _canvas(self):
+        """A figure that pyplot does not know, so that the notebook never shows it by itself; one for all pictures."""
+        with plt.ioff():
+            figure, _ = plots.panels(2 if self.draw else 1, width=4.3, height=4.0, dpi=100)
+        plt.close(figure)
+        return FigureCanvasAgg(figure)
 
 
 def _screen(total: int, draw, every: float) -> _Screen:

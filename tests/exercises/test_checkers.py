@@ -5,9 +5,9 @@ import torch
 
 from aigc_lessons.diffusion.guidance import classifier_free
 from aigc_lessons.diffusion.samplers import final, sample
-from aigc_lessons.exercises import check, core, lesson_00, lesson_01, lesson_02, lesson_13
+from aigc_lessons.exercises import check, core, lesson_00, lesson_01, lesson_02, lesson_10, lesson_13, lesson_33
 
-LESSONS = [lesson_00, lesson_01, lesson_02, lesson_13]
+LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_13, lesson_33]
 REFERENCES = {
     "00.1": lesson_00.mix,
     "01.1": lesson_01.posterior,
@@ -17,10 +17,18 @@ REFERENCES = {
     "02.2": lesson_02.squared_distances,
     "02.3": lesson_02.adam,
     "02.4": lesson_02.backward,
+    "10.1": lesson_10.alpha_bars,
+    "10.2": lesson_10.jump,
+    "10.3": lesson_10.kl_to_noise,
+    "10.4": lesson_10.drowning_times,
     "13.1": lesson_13.velocity,
     "13.2": lesson_13.ddim_step,
     "13.3": lesson_13.guided,
     "13.4": lesson_13.frechet,
+    "33.1": lesson_33.next_token_nats,
+    "33.2": lesson_33.rate,
+    "33.3": lesson_33.nearest_orthogonal,
+    "33.4": lesson_33.power_law,
 }
 PLANTED = [(name, m) for lesson in LESSONS for name, ms in lesson.MISTAKES.items() for m in ms]
 
@@ -47,7 +55,7 @@ def test_there_are_at_least_two_planted_mistakes_for_each(name):
     assert sum(n == name for n, _ in PLANTED) >= 2
 
 
-@pytest.mark.parametrize("name", [*REFERENCES, "13.5"])
+@pytest.mark.parametrize("name", [*REFERENCES, "10.5", "13.5", "33.5"])
 @pytest.mark.parametrize("answer", [None, ..., lambda *a, **k: None, lambda *a, **k: ...])
 def test_an_unsolved_stub_is_not_an_error(name, answer):
     result = check(name, answer)
