@@ -22,6 +22,11 @@ CASES = {
     "map of AIGC (in the browser)": (
         "01_what_is_aigc.ipynb", '.al-aigc [tabindex="0"]',
         "document.querySelector('.al-aigc').dataset.chosen", 17),
+    "forward process (in the browser)": (
+        "10_forward_process.ipynb", ".al-forward input", "document.querySelector('.al-forward').dataset.drawn", 17),
+    "next token (in the browser)": (
+        "33_pretraining.ipynb", '.al-next [data-control="temperature"]',
+        "document.querySelector('.al-next .al-track .al-after').style.width", 17),
     "guidance (through the kernel, ten digits sampled anew)": (
         "13_ddpm_on_images.ipynb", ".guidance-slider .noUi-handle",
         "document.querySelector('img.guidance-picture').src", 150),

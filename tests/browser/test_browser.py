@@ -56,6 +56,12 @@ def ddpm(browser, lab):
         yield lesson
 
 
+@pytest.fixture(scope="module")
+def pretraining(browser, lab):
+    with opened(browser, lab, "33_pretraining.ipynb") as lesson:
+        yield lesson
+
+
 FRAME = "document.querySelector('.al-player canvas').dataset.frame"
 
 
@@ -171,6 +177,28 @@ def test_guidance_changes_the_digits(ddpm):
     shot(page, "13_guidance")
 
 
+def test_the_text_is_written_live(pretraining):
+    page = pretraining.page
+    picture = page.locator("img.live-picture")
+    picture.scroll_into_view_if_needed()
+    assert picture.evaluate("e => e.naturalWidth") > 600
+    assert "of 20" in page.locator(".live-words").text_content()
+    shot(page, "33_training")
+
+
+def test_the_learner_s_own_network_is_explored(pretraining):
+    """A control moves the bars of the network trained above."""
+    page = pretraining.page
+    slider, bars = '.al-next [data-control="temperature"]', ".al-next .al-track .al-after"
+    page.locator(slider).scroll_into_view_if_needed()
+    page.locator(slider).focus()
+    before = page.locator(bars).first.evaluate("e => e.style.width")
+    for _ in range(5):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_function(f"document.querySelector({bars!r}).style.width !== {before!r}")
+    shot(page, "33_next_token")
+
+
 def test_every_press_repaints(start, ddpm):
     """Ten presses each in the browser and through the kernel; how fast is the benchmark's business."""
     assert len(latencies(start.page, ".al-player input", FRAME, presses=10)) == 10
@@ -178,7 +206,7 @@ def test_every_press_repaints(start, ddpm):
     assert len(latencies(ddpm.page, ".guidance-slider .noUi-handle", source, presses=10)) == 10
 
 
-@pytest.mark.parametrize("name", ["start", "ddpm"])
+@pytest.mark.parametrize("name", ["start", "ddpm", "pretraining"])
 def test_no_errors_and_nothing_from_outside(name, request):
     lesson = request.getfixturevalue(name)
     assert lesson.errors == []
