@@ -109,26 +109,41 @@ def compare(
         hint:      what to say where no mistake explains the numbers, or the function raised.
         tolerance: relative to the largest entry of the expected result.
     """
-    if answer is None or answer is ...:
-        return CheckResult(name, False, UNSOLVED)
-    if not callable(answer):
-        return CheckResult(name, False, f"expected a function, got {type(answer).__name__}: {show(answer)}")
     for given in inputs:
+        got = attempt(name, answer, lambda function: call(function, **_cloned(given)), describe(given), hint)  # noqa: B023
+        if isinstance(got, CheckResult):
+            return got
         expected = reference(**_cloned(given))
-        try:
-            got = call(answer, **_cloned(given))
-        except Unsolved:
-            return CheckResult(name, False, UNSOLVED)
-        except Unusable as error:
-            return CheckResult(name, False, str(error))
-        except Exception as error:  # whatever a learner's code may raise
-            said = f"{type(error).__name__}: {error}"
-            return CheckResult(name, False, f"{describe(given)}\n  your function raised {said}", hint)
         if agree(got, expected, tolerance):
             continue
         message = f"{describe(given)}\n  got      {show(got)}\n  expected {show(expected)}"
         return CheckResult(name, False, message, diagnose(got, given, expected, mistakes, tolerance) or hint)
     return CheckResult(name, True, praise)
+
+
+def attempt(
+    name: str, answer: object, run: Callable[[Callable], object], given: str = "", hint: str = ""
+) -> object | CheckResult:
+    """run(answer); or, where that leaves nothing to judge, the CheckResult that says why.
+
+    Args:
+        run:   calls the answer, through `call`.
+        given: what the answer was given, in words.
+        hint:  what to say if the answer raises.
+    """
+    if answer is None or answer is ...:
+        return CheckResult(name, False, UNSOLVED)
+    if not callable(answer):
+        return CheckResult(name, False, f"expected a function, got {type(answer).__name__}: {show(answer)}")
+    try:
+        return run(answer)
+    except Unsolved:
+        return CheckResult(name, False, UNSOLVED)
+    except Unusable as error:
+        return CheckResult(name, False, str(error))
+    except Exception as error:  # whatever a learner's code may raise
+        said = f"your function raised {type(error).__name__}: {error}"
+        return CheckResult(name, False, f"{given}\n  {said}" if given else said, hint)
 
 
 def call(answer: Callable, *places: object, **given: object) -> object:
@@ -160,7 +175,7 @@ def _untouched(answer: object) -> bool:
 
 def diagnose(got, given: dict, expected, mistakes: Sequence[Mistake], tolerance: float) -> str:
     """What to say about a wrong result: the wrong shape, or the known mistake that gives exactly these numbers."""
-    if isinstance(expected, Tensor):
+    if isinstance(expected, Tensor) and (expected.ndim or isinstance(got, Tensor)):
         if not isinstance(got, Tensor):
             return f"Return a tensor of shape {tuple(expected.shape)}; yours is a {type(got).__name__}."
         if got.shape != expected.shape:
@@ -193,6 +208,8 @@ def agree(got, expected, tolerance: float, *, nan: bool = False) -> bool:
     With `nan`, to recognise a mistake by its result, entries that are not finite on both sides are passed over, as long as
     a number is left to compare.
     """
+    if isinstance(expected, Tensor) and expected.ndim == 0 and isinstance(got, (int, float)):
+        got = torch.tensor(got, dtype=expected.dtype)  # a number and a tensor of one number are equally good
     if isinstance(expected, Tensor) != isinstance(got, Tensor):
         if not isinstance(got, (Tensor, int, float)) or not isinstance(expected, (Tensor, int, float)):
             return False

@@ -10,7 +10,7 @@ from torch import Tensor
 from aigc_lessons.data import digits
 from aigc_lessons.evaluation.judges import accuracy, describe
 from aigc_lessons.evaluation.metrics import balanced_subset, frechet_distance, nearest
-from aigc_lessons.exercises.core import UNSOLVED, CheckResult, Mistake, Unsolved, Unusable, call, compare, exercise, noise
+from aigc_lessons.exercises.core import CheckResult, Mistake, attempt, call, compare, exercise, noise
 from aigc_lessons.training.checkpoints import pretrained
 
 
@@ -278,16 +278,9 @@ def lesson_score() -> Score:
 
 @exercise("01.4")
 def check_better_digits(answer) -> CheckResult:
-    if answer is None or answer is ...:
-        return CheckResult("01.4", False, UNSOLVED)
-    try:
-        mine = score(answer)
-    except Unsolved:
-        return CheckResult("01.4", False, UNSOLVED)
-    except Unusable as error:
-        return CheckResult("01.4", False, str(error))
-    except Exception as error:  # whatever a learner's code may raise
-        return CheckResult("01.4", False, f"your function raised {type(error).__name__}: {error}")
+    mine = attempt("01.4", answer, score)
+    if isinstance(mine, CheckResult):
+        return mine
     theirs = lesson_score()
     most_ratio, most_close, least_read = RATIO * theirs.ratio, CLOSEST * theirs.close, theirs.read - 0.02
     message = (

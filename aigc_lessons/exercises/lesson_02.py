@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aigc_lessons.data import digits
 from aigc_lessons.data.batches import epochs
-from aigc_lessons.exercises.core import UNSOLVED, CheckResult, Mistake, Unsolved, Unusable, call, compare, exercise, noise
+from aigc_lessons.exercises.core import CheckResult, Mistake, attempt, call, compare, exercise, noise
 from aigc_lessons.training import budget
 from aigc_lessons.training.loop import TrainConfig, train
 
@@ -315,18 +315,9 @@ def lesson_score(tiny: bool) -> Drawn:
 
 @exercise("02.5")
 def check_better_network(answer) -> CheckResult:
-    if answer is None or answer is ...:
-        return CheckResult("02.5", False, UNSOLVED)
-    if not callable(answer):
-        return CheckResult("02.5", False, f"expected a function that makes a network, got {type(answer).__name__}")
-    try:
-        mine = draw(answer)
-    except Unsolved:
-        return CheckResult("02.5", False, UNSOLVED)
-    except Unusable as error:
-        return CheckResult("02.5", False, str(error))
-    except Exception as error:  # whatever a learner's code may raise
-        return CheckResult("02.5", False, f"your network raised {type(error).__name__}: {error}")
+    mine = attempt("02.5", answer, draw)
+    if isinstance(mine, CheckResult):
+        return mine
     if mine.weights > WEIGHTS:
         message = f"got      {mine.weights} weights and buffers\nexpected at most {WEIGHTS}"
         return CheckResult("02.5", False, message, "Fewer waves, or a second layer that is narrow.")

@@ -1,23 +1,13 @@
 """Lesson 10: alpha-bar, a jump between two times, the distance to noise, when a frequency drowns, a schedule to beat."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from aigc_lessons.diffusion.forward import recoverable
 from aigc_lessons.diffusion.schedule import NoiseSchedule, cosine_schedule, from_betas
-from aigc_lessons.exercises.core import (
-    UNSOLVED,
-    CheckResult,
-    Mistake,
-    Unsolved,
-    Unusable,
-    call,
-    compare,
-    exercise,
-    noise,
-)
+from aigc_lessons.exercises.core import CheckResult, Mistake, attempt, call, compare, exercise, noise
 
 
 def alpha_bars(betas):
@@ -170,7 +160,7 @@ def check_kl(answer) -> CheckResult:
     ]
     inputs += [{"x0": torch.zeros(4).double(), "abar": 0.5}, {"x0": torch.ones(3).double(), "abar": 0.0}]
     return compare(
-        "10.3", _as_tensor(answer), kl_to_noise, inputs, MISTAKES["10.3"],
+        "10.3", answer, kl_to_noise, inputs, MISTAKES["10.3"],
         praise="The same as torch.distributions on eight pictures, a grey one and pure noise included.",
         hint="Put m = sqrt(abar) x0 and v = 1 - abar into (m^2 + v - 1 - log v) / 2, and average over the pixels.",
         tolerance=1e-6,
@@ -192,18 +182,6 @@ def check_drowning_times(answer) -> CheckResult:
         hint="Compare abar_t P_k (K rows, T + 1 columns) with 1 - abar_t; then find the first True of each row.",
         tolerance=1e-9,
     )  # fmt: skip
-
-
-def _as_tensor(answer) -> Callable | object:
-    """A learner may return a number or a tensor of one: both are fine."""
-    if not callable(answer):
-        return answer
-
-    def wrapped(**given):
-        got = call(answer, **given)
-        return torch.tensor(got, dtype=torch.float64) if isinstance(got, (int, float)) else got
-
-    return wrapped
 
 
 # ------------------------------------------------------------------------------------------------ 10.5, a schedule to beat
@@ -237,9 +215,7 @@ def spectra() -> dict[str, tuple[Tensor, Tensor]]:
 
 def walk(abar: Tensor, power: Tensor, count: Tensor) -> Walk:
     """What a schedule destroys in its most destructive step."""
-    gain = abar[:, None] * power / (abar[:, None] * power + 1 - abar[:, None])
-    R = (count * power * gain).sum(1) / (count * power).sum()
-    loss = R[:-1] - R[1:]
+    loss = -recoverable(abar, power, count).diff()
     return Walk(loss.max().item(), int(loss.argmax()) + 1, abar[-1].item())
 
 
@@ -254,20 +230,11 @@ def _scored(answer, power: Tensor, count: Tensor) -> Walk:
 
 @exercise("10.5")
 def check_better_schedule(answer) -> CheckResult:
-    if answer is None or answer is ...:
-        return CheckResult("10.5", False, UNSOLVED)
-    if not callable(answer):
-        return CheckResult("10.5", False, f"expected a function, got {type(answer).__name__}")
     lines, hint = [], ""
     for name, (power, count) in spectra().items():
-        try:
-            mine = _scored(answer, power, count)
-        except Unsolved:
-            return CheckResult("10.5", False, UNSOLVED)
-        except Unusable as error:
-            return CheckResult("10.5", False, str(error))
-        except Exception as error:  # whatever a learner's code may raise
-            return CheckResult("10.5", False, f"for {name}: {type(error).__name__}: {error}")
+        mine = attempt("10.5", answer, lambda make: _scored(make, power, count), f"for {name}:")  # noqa: B023
+        if isinstance(mine, CheckResult):
+            return mine
         cosine = walk(cosine_schedule(STEPS).alpha_bars, power, count)
         lines.append(f"{name}: largest loss {mine.largest:.4f} at t = {mine.step}, abar_T {mine.last:.1e}")
         lines[-1] += f" (cosine: {cosine.largest:.4f})"

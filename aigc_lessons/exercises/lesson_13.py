@@ -12,7 +12,7 @@ from aigc_lessons.diffusion.objective import denoiser
 from aigc_lessons.diffusion.schedule import cosine_schedule
 from aigc_lessons.evaluation.judges import accuracy, describe
 from aigc_lessons.evaluation.metrics import balanced_subset, frechet_distance
-from aigc_lessons.exercises.core import UNSOLVED, CheckResult, Mistake, Unsolved, Unusable, call, compare, exercise, noise
+from aigc_lessons.exercises.core import CheckResult, Mistake, attempt, call, compare, exercise, noise
 from aigc_lessons.training import budget
 from aigc_lessons.training.checkpoints import card, pretrained
 
@@ -223,23 +223,11 @@ def check_frechet(answer) -> CheckResult:
     inputs.append({"mu_a": zero, "S_a": eye, "mu_b": zero + 3, "S_b": 4 * eye})  # 18 + 2 (2 - 1)^2 = 20
     inputs.append(inputs[0] | {"mu_b": inputs[0]["mu_a"], "S_b": inputs[0]["S_a"]})  # a cloud and itself
     return compare(
-        "13.4", _as_tensor(answer), frechet, inputs, MISTAKES["13.4"],
+        "13.4", answer, frechet, inputs, MISTAKES["13.4"],
         praise="Right on seven pairs of clouds; a cloud's distance to itself is 0.",
         hint="values, vectors = torch.linalg.eigh(S) gives S = vectors diag(values) vectors^T; take roots of the values.",
         tolerance=1e-5,
     )  # fmt: skip
-
-
-def _as_tensor(answer):
-    """A learner may return a number or a tensor of one: both are fine."""
-    if not callable(answer):
-        return answer
-
-    def wrapped(**given):
-        got = call(answer, **given)
-        return torch.tensor(got, dtype=torch.float64) if isinstance(got, (int, float)) else got
-
-    return wrapped
 
 
 # ------------------------------------------------------------------------------------------------ 13.5, a sampler to beat
@@ -310,16 +298,9 @@ def plain_score() -> Score:
 
 @exercise("13.5")
 def check_better_sampler(answer) -> CheckResult:
-    if answer is None or answer is ...:
-        return CheckResult("13.5", False, UNSOLVED)
-    try:
-        mine = score(answer)
-    except Unsolved:
-        return CheckResult("13.5", False, UNSOLVED)
-    except Unusable as error:
-        return CheckResult("13.5", False, str(error))
-    except Exception as error:  # whatever a learner's code may raise
-        return CheckResult("13.5", False, f"your sampler raised {type(error).__name__}: {error}")
+    mine = attempt("13.5", answer, score)
+    if isinstance(mine, CheckResult):
+        return mine
     plain = plain_score()
     most_misread, most_ratio = plain.misread / 2, 1.1 * plain.ratio
     message = (

@@ -8,7 +8,7 @@ import torch
 
 from aigc_lessons.data.batches import windows
 from aigc_lessons.data.text import shakespeare
-from aigc_lessons.exercises.core import UNSOLVED, CheckResult, Mistake, compare, exercise, noise
+from aigc_lessons.exercises.core import CheckResult, Mistake, attempt, call, compare, exercise, noise
 from aigc_lessons.language.objective import held_out_nats, next_token_loss
 from aigc_lessons.language.tokenizer import CharTokenizer
 from aigc_lessons.models.gpt import GPT, GPTConfig
@@ -270,15 +270,9 @@ def outcome(network: GPTConfig, training: TrainConfig, batch_size: int) -> Outco
 
 @exercise("33.5")
 def check_plan(answer) -> CheckResult:
-    if answer is None or answer is ...:
-        return CheckResult("33.5", False, UNSOLVED)
-    try:
-        plan = answer(_plays()[2].vocab_size)
-        if plan is None or plan is ...:
-            return CheckResult("33.5", False, UNSOLVED)
-        got = outcome(*plan)
-    except Exception as error:  # whatever a learner's code may raise
-        return CheckResult("33.5", False, f"your plan raised {type(error).__name__}: {error}", _PLAN)
+    got = attempt("33.5", answer, lambda plan: outcome(*call(plan, _plays()[2].vocab_size)), hint=_PLAN)
+    if isinstance(got, CheckResult):
+        return got
     if got.nats == math.inf:
         message = f"got      {got.flops:.3g} operations\nexpected at most {FLOPS:.3g}"
         return CheckResult("33.5", False, message, "Nothing was trained: fewer steps, a smaller batch or network.")

@@ -50,12 +50,12 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def summarise(figure: Figure) -> list[dict]:
-    """What each Axes of a figure shows: its words, lines, images, bars and points, in a few numbers each."""
+    """What each Axes of a figure shows: its words; its lines, images, bars and points, in a few numbers each."""
     return [_axes(ax) for ax in figure.axes]
 
 
 def _axes(ax: Axes) -> dict:
-    return {
+    drawn = {
         "words": [ax.get_title(), ax.get_xlabel(), ax.get_ylabel()],
         "lines": [[_numbers(line.get_xdata()), _numbers(line.get_ydata())] for line in ax.lines],
         "images": [_numbers(image.get_array()) for image in ax.images],
@@ -63,6 +63,9 @@ def _axes(ax: Axes) -> dict:
         "widths": _numbers([patch.get_width() for patch in ax.patches if hasattr(patch, "get_width")]),
         "points": [_numbers(points.get_offsets()) for points in ax.collections],
     }
+    if not (ax.lines or ax.images or ax.patches or ax.collections):
+        drawn["texts"] = [text.get_text() for text in ax.texts]  # where they are all there is, they are the figure
+    return drawn
 
 
 def _numbers(values) -> dict:
@@ -83,7 +86,9 @@ def differs(fresh: list[dict], kept: list[dict], tolerance: float = 2e-3) -> str
 
 
 def is_empty(summary: list[dict]) -> bool:
-    """Whether nothing was drawn, or only constants."""
+    """Whether nothing was drawn or written, or only constants."""
+    if any(text.strip() for ax in summary for text in ax.get("texts", [])):
+        return False
     arrays = [array for ax in summary for array in [*ax["images"], *(y for _, y in ax["lines"]), ax["bars"], *ax["points"]]]
     return not any(array["size"] and array["scan"][1] > 0 for array in arrays)
 

@@ -23,6 +23,7 @@ SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, seen or not
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
+SHOTS = os.environ.get("AIGC_LESSONS_SCREENSHOTS")
 IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 
 
@@ -103,6 +104,12 @@ def opened(browser: Browser, lab: Lab, notebook: str, seconds: int = 240) -> Ite
         )
         page.wait_for_function(IDLE, timeout=30_000)
         yield lesson
+
+
+def shot(page: Page, name: str) -> None:
+    """A screenshot for the eye, in the folder that AIGC_LESSONS_SCREENSHOTS names; without it, none."""
+    if SHOTS:
+        page.screenshot(path=Path(SHOTS, f"{name}.png"))
 
 
 # time from the key press to the first changed and painted picture; `sign` reads what must change

@@ -1,41 +1,13 @@
 """Lesson 01 in JupyterLab, in a browser: the map of AIGC by keyboard and by mouse, and the width of a density."""
 
-import os
-import shutil
-from pathlib import Path
-
 import pytest
-from browser.harness import chromium, jupyterlab, latencies, opened
+from browser.harness import latencies, shot
 
-from aigc_lessons.doctor import find_chromium
-from aigc_lessons.lessons import checkout, course_map
+from aigc_lessons.lessons import course_map
 from aigc_lessons.studio import taxonomy
 
-pytestmark = [
-    pytest.mark.browser,
-    # playwright's event loop closes its sockets after the interpreter has looked
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-SHOTS = Path(os.environ.get("AIGC_LESSONS_SCREENSHOTS", ""))
 LESSON = "01_what_is_aigc.ipynb"
 CHOSEN = "document.querySelector('.al-aigc').dataset.chosen"
-
-
-@pytest.fixture(scope="module")
-def lesson(tmp_path_factory):
-    if not find_chromium():
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium: in CI no browser test may be skipped")
-        pytest.skip("no Chromium; install it, or name one in CHROMIUM")
-    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
-    shutil.copy(checkout() / "course" / LESSON, root)
-    with (
-        jupyterlab(root, scratch, AIGC_LESSONS_BUDGET="tiny") as lab,
-        chromium() as browser,
-        opened(browser, lab, LESSON) as running,
-    ):
-        yield running
 
 
 @pytest.fixture
@@ -62,12 +34,6 @@ def press(page, *keys):
     for key in keys:
         page.keyboard.press(key)
     return page.evaluate(CHOSEN)
-
-
-def shot(page, name):
-    if SHOTS.name:
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(SHOTS / f"{name}.png"))
 
 
 def test_at_first_the_definition_stands_there(page):

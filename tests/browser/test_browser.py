@@ -1,47 +1,7 @@
 """Lessons as a learner meets them: in JupyterLab, in a browser, by keyboard and mouse."""
 
-import os
-import shutil
-from pathlib import Path
-
 import pytest
-from browser.harness import chromium, jupyterlab, latencies, opened
-
-from aigc_lessons.doctor import find_chromium
-from aigc_lessons.lessons import checkout
-
-pytestmark = [
-    pytest.mark.browser,
-    # playwright's event loop closes its sockets after the interpreter has looked
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-SHOTS = Path(os.environ.get("AIGC_LESSONS_SCREENSHOTS", ""))
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    if not find_chromium():
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium: in CI no browser test may be skipped")
-        pytest.skip("no Chromium; install it, or name one in CHROMIUM")
-    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
-    for lesson in (checkout() / "course").glob("*.ipynb"):
-        shutil.copy(lesson, root)
-    with jupyterlab(root, scratch, AIGC_LESSONS_BUDGET="tiny") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser(lab):
-    with chromium() as running:
-        yield running
-
-
-def shot(page, name):
-    if SHOTS.name:
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(SHOTS / f"{name}.png"))
+from browser.harness import latencies, opened, shot
 
 
 @pytest.fixture(scope="module")

@@ -1,46 +1,19 @@
 """Lesson 10 in JupyterLab, in a browser: the forward-process explorer by keyboard and by mouse, held to what Python says."""
 
-import os
 import random
-import shutil
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
-from browser.harness import chromium, jupyterlab, latencies, opened
+from browser.harness import latencies, shot
 
 from aigc_lessons.data import digits
+from aigc_lessons.diffusion import forward
 from aigc_lessons.diffusion.schedule import NoiseSchedule
-from aigc_lessons.doctor import find_chromium
-from aigc_lessons.lessons import checkout
-from aigc_lessons.widgets import forward
+from aigc_lessons.widgets.forward import PLACES, drawn, named, verdict
 
-pytestmark = [
-    pytest.mark.browser,
-    # playwright's event loop closes its sockets after the interpreter has looked
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-SHOTS = Path(os.environ.get("AIGC_LESSONS_SCREENSHOTS", ""))
 LESSON = "10_forward_process.ipynb"
 DRAWN = "document.querySelector('.al-forward').dataset.drawn"
-
-
-@pytest.fixture(scope="module")
-def lesson(tmp_path_factory):
-    if not find_chromium():
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium: in CI no browser test may be skipped")
-        pytest.skip("no Chromium; install it, or name one in CHROMIUM")
-    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
-    shutil.copy(checkout() / "course" / LESSON, root)
-    with (
-        jupyterlab(root, scratch, AIGC_LESSONS_BUDGET="tiny") as lab,
-        chromium() as browser,
-        opened(browser, lab, LESSON) as running,
-    ):
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -60,19 +33,13 @@ def choose(page, name):
     page.locator(".al-choices button", has_text=name).first.click()
 
 
-def shot(page, name):
-    if SHOTS.name:
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(SHOTS / f"{name}.png"))
-
-
 def says(page):
     return page.locator(".al-verdict").text_content()
 
 
 def state(page):
     """The schedule on show: its name, t, and the heights of the handles."""
-    name, t, *heights = page.evaluate(DRAWN).rsplit(" ", 1 + len(forward.PLACES))
+    name, t, *heights = page.evaluate(DRAWN).rsplit(" ", 1 + len(PLACES))
     return name, int(t), [float(height) for height in heights]
 
 
@@ -87,9 +54,9 @@ def reading(schedule: NoiseSchedule, data: forward.Facts, t: int) -> str:
 
 
 def test_every_offered_schedule_gets_pythons_verdict(page, data):
-    for name, schedule in forward.named().items():
+    for name, schedule in named().items():
         choose(page, name)
-        assert says(page) == forward.verdict(forward.curves(schedule, data))
+        assert says(page) == verdict(forward.curves(schedule, data))
         assert page.locator(".al-choices button[aria-pressed='true']").all_text_contents() == [name]
         assert page.locator(".al-reading").text_content() == reading(schedule, data, state(page)[1])
         shot(page, f"10_{name.replace(' ', '_')}")
@@ -103,7 +70,7 @@ def test_t_by_keyboard(page, data):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert state(page)[1] == 3
-    assert page.locator(".al-reading").text_content() == reading(forward.named()["linear"], data, 3)
+    assert page.locator(".al-reading").text_content() == reading(named()["linear"], data, 3)
     page.keyboard.press("End")
     assert state(page)[1] == 1000
     assert page.locator(".jp-Notebook .jp-mod-selected").count() <= 1, "JupyterLab did not take the keys"
@@ -116,7 +83,7 @@ def test_a_handle_by_keyboard_makes_the_schedule_ones_own(page, data):
     name, _, heights = state(page)
     assert name == "own"
     assert heights == [h + 0.25 * (i == 4) for i, h in enumerate(before)]
-    assert says(page) == forward.verdict(forward.curves(forward.drawn(heights), data))
+    assert says(page) == verdict(forward.curves(drawn(heights), data))
     for _ in range(4):
         page.keyboard.press("PageDown")
     heights = state(page)[2]
@@ -135,8 +102,8 @@ def test_a_handle_by_mouse(page, data):
     name, t, heights = state(page)
     assert name == "own"
     assert heights[3] < -4
-    assert says(page) == forward.verdict(forward.curves(forward.drawn(heights), data))
-    assert page.locator(".al-reading").text_content() == reading(forward.drawn(heights), data, t)
+    assert says(page) == verdict(forward.curves(drawn(heights), data))
+    assert page.locator(".al-reading").text_content() == reading(drawn(heights), data, t)
     shot(page, "10_own")
 
 
@@ -158,13 +125,12 @@ def test_the_browser_says_what_python_says(page, data):
     """Forty schedules, pushed about at random."""
     draw = random.Random(3)
     moves = [
-        [draw.randrange(len(forward.PLACES)), draw.choices(["ArrowUp", "ArrowDown", "PageUp", "PageDown"], k=3)]
-        for _ in range(40)
+        [draw.randrange(len(PLACES)), draw.choices(["ArrowUp", "ArrowDown", "PageUp", "PageDown"], k=3)] for _ in range(40)
     ]
     heads = set()
-    for drawn, words in page.evaluate(PRESS, moves):
-        heights = [float(height) for height in drawn.split()[2:]]
-        assert words == forward.verdict(forward.curves(forward.drawn(heights), data))
+    for shown, words in page.evaluate(PRESS, moves):
+        heights = [float(height) for height in shown.split()[2:]]
+        assert words == verdict(forward.curves(drawn(heights), data))
         heads.add(words.split(":")[0])
     assert len(heads) >= 2
 

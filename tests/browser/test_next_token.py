@@ -1,27 +1,18 @@
 """The next-token explorer in JupyterLab, in a browser: by keyboard and by mouse; and its mathematics against Python's."""
 
 import base64
-import os
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
-from browser.harness import chromium, jupyterlab, latencies, opened
+from browser.harness import jupyterlab, latencies, opened, shot
 
-from aigc_lessons.doctor import find_chromium
 from aigc_lessons.language.generation import filter_logits
 from aigc_lessons.language.tokenizer import CharTokenizer
 from aigc_lessons.widgets import next_token
 from aigc_lessons.widgets.next_token import after_controls, next_logits
 
-pytestmark = [
-    pytest.mark.browser,
-    # playwright's event loop closes its sockets after the interpreter has looked
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-SHOTS = Path(os.environ.get("AIGC_LESSONS_SCREENSHOTS", ""))
 SCRIPT = Path(next_token.__file__).with_suffix(".js")
 FIRST_BAR = "document.querySelector('.al-next .al-track .al-after').style.width"
 LETTERS = "\n !,.abcdefghijklmnopqrstuvwxyz"
@@ -38,16 +29,6 @@ for p in model.parameters():
     p.data.normal_(std=0.4)
 explorer = NextToken(model, CharTokenizer({LETTERS!r}), {PROMPT!r})
 explorer"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not find_chromium():
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium: in CI no browser test may be skipped")
-        pytest.skip("no Chromium; install it, or name one in CHROMIUM")
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +84,6 @@ def written(page):
 
 def wait_for(page, n):
     page.wait_for_function(f"document.querySelector('.al-next mark').textContent.length === {n}")
-
-
-def shot(page, name):
-    if SHOTS.name:
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(SHOTS / f"{name}.png"))
 
 
 def likeliest(model, text):

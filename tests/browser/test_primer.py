@@ -1,42 +1,14 @@
 """Lesson 02 in JupyterLab, in a browser: the broadcasting explorer by keyboard, by mouse and by typing."""
 
-import os
 import random
-import shutil
-from pathlib import Path
 
 import pytest
-from browser.harness import chromium, jupyterlab, latencies, opened
+from browser.harness import latencies, shot
 
-from aigc_lessons.doctor import find_chromium
-from aigc_lessons.lessons import checkout
 from aigc_lessons.widgets.primer import align, verdict
 
-pytestmark = [
-    pytest.mark.browser,
-    # playwright's event loop closes its sockets after the interpreter has looked
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-SHOTS = Path(os.environ.get("AIGC_LESSONS_SCREENSHOTS", ""))
 LESSON = "02_torch_primer.ipynb"
 DRAWN = "document.querySelector('.al-broadcast').dataset.drawn"
-
-
-@pytest.fixture(scope="module")
-def lesson(tmp_path_factory):
-    if not find_chromium():
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium: in CI no browser test may be skipped")
-        pytest.skip("no Chromium; install it, or name one in CHROMIUM")
-    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
-    shutil.copy(checkout() / "course" / LESSON, root)
-    with (
-        jupyterlab(root, scratch, AIGC_LESSONS_BUDGET="tiny") as lab,
-        chromium() as browser,
-        opened(browser, lab, LESSON) as running,
-    ):
-        yield running
 
 
 @pytest.fixture
@@ -49,12 +21,6 @@ def page(lesson):
 
 def example(page, name):
     page.locator(".al-examples button", has_text=name).first.click()
-
-
-def shot(page, name):
-    if SHOTS.name:
-        SHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(SHOTS / f"{name}.png"))
 
 
 def says(page):
