@@ -24,6 +24,8 @@ CASES = {
         "document.querySelector('.al-aigc').dataset.chosen", 17),
     "forward process (in the browser)": (
         "10_forward_process.ipynb", ".al-forward input", "document.querySelector('.al-forward').dataset.drawn", 17),
+    "paths of a sampler (in the browser)": (
+        "12_ddpm_from_scratch.ipynb", ".al-paths input[type=range]", "document.querySelector('.al-paths').dataset.drawn", 17),
     "next token (in the browser)": (
         "33_pretraining.ipynb", '.al-next [data-control="temperature"]',
         "document.querySelector('.al-next .al-track .al-after').style.width", 17),

@@ -142,7 +142,10 @@ class _Run:
         generator = step_generator(self.config.seed, self.step)
         # layers such as dropout draw from the global generator: give them numbers of this step, and leave no trace
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator.initial_seed())
+            # (torch.manual_seed would also write down the call stack, for devices that are not there: 20 % of a small step)
+            torch.default_generator.manual_seed(generator.initial_seed())
+            if torch.cuda.is_initialized():
+                torch.cuda.manual_seed_all(generator.initial_seed())
             loss = loss_fn(self.model, batch, generator)
         if not loss.isfinite():
             raise FloatingPointError(

@@ -203,6 +203,7 @@ function render({ model, el }) {
       circle.setAttribute("aria-valuenow", handles[i]);
       circle.setAttribute("aria-valuetext", `${handles[i].toFixed(2)} at t = ${places[i]}`);
     });
+    plots();
     paint();
   }
   const across = (time) => PLOT.left + (time / T) * (PLOT.right - PLOT.left);
@@ -268,15 +269,20 @@ function render({ model, el }) {
     }
   }
 
-  function paint() {
-    const sharp = Math.max(1, window.devicePixelRatio || 1);
-    if (canvas.width !== WIDTH * sharp) { // a new size costs a layout of the page: only when it changes
-      [canvas.width, canvas.height] = [WIDTH * sharp, HEIGHT * sharp];
-      canvas.style.aspectRatio = `${WIDTH} / ${HEIGHT}`;
-    }
-    paper = canvas.getContext("2d");
+  const sheet = make("canvas"); // the three plots over t, which stay as they are while only t moves
+  function onto(target) {
+    paper = target.getContext("2d");
     paper.setTransform(sharp, 0, 0, sharp, 0, 0);
     paper.clearRect(0, 0, WIDTH, HEIGHT);
+  }
+  let sharp = 0;
+  function plots() {
+    if (sharp !== Math.max(1, window.devicePixelRatio || 1)) { // a new size costs a layout of the page: only when it changes
+      sharp = Math.max(1, window.devicePixelRatio || 1);
+      for (const one of [canvas, sheet]) [one.width, one.height] = [WIDTH * sharp, HEIGHT * sharp];
+      canvas.style.aspectRatio = `${WIDTH} / ${HEIGHT}`;
+    }
+    onto(sheet);
 
     // the schedule
     const [from, to] = zone.map((l) => height("snr", l, HIGHEST, LOWEST));
@@ -318,6 +324,11 @@ function render({ model, el }) {
       if (k > start) hatch(across(start + 1), across(k), k - start);
       start = k + 1;
     }
+  }
+
+  function paint() {
+    onto(canvas);
+    paper.drawImage(sheet, 0, 0, WIDTH, HEIGHT);
 
     // the pixels
     const bins = histogram(data, now.signal[t], now.noise[t]), scale = SCALES.find((one) => one >= Math.max(...bins)) ?? 1;

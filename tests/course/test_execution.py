@@ -164,7 +164,7 @@ def test_without_data_and_network_the_lesson_says_what_to_do(lesson, tiny, tmp_p
     execution = execute(lesson)
     assert execution.error is None, execution.error
     said = "".join(o.get("text", "") for c in execution.notebook.cells for o in c.get("outputs", []))
-    assert "aigc-lessons fetch" in said
+    assert ("aigc-lessons fetch" in said) == bool(lesson.facts["data"]), "what it needs, and what its metadata says"
 
 
 def test_a_lesson_that_breaks_its_promise_is_reported(tmp_path):
