@@ -26,6 +26,9 @@ CASES = {
         "10_forward_process.ipynb", ".al-forward input", "document.querySelector('.al-forward').dataset.drawn", 17),
     "paths of a sampler (in the browser)": (
         "12_ddpm_from_scratch.ipynb", ".al-paths input[type=range]", "document.querySelector('.al-paths').dataset.drawn", 17),
+    "Langevin (in the browser)": (
+        "14_score_sde_ode.ipynb", '.al-langevin [data-control="size"]',
+        "document.querySelector('.al-langevin').dataset.drawn", 17),
     "next token (in the browser)": (
         "33_pretraining.ipynb", '.al-next [data-control="temperature"]',
         "document.querySelector('.al-next .al-track .al-after').style.width", 17),

@@ -5,9 +5,9 @@ import torch
 
 from aigc_lessons.diffusion.guidance import classifier_free
 from aigc_lessons.diffusion.samplers import final, sample
-from aigc_lessons.exercises import check, core, lesson_00, lesson_01, lesson_02, lesson_10, lesson_12, lesson_13, lesson_33
+from aigc_lessons.exercises import check, core, lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_33
 
-LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_12, lesson_13, lesson_33]
+LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_33]
 REFERENCES = {
     "00.1": lesson_00.mix,
     "01.1": lesson_01.posterior,
@@ -21,6 +21,10 @@ REFERENCES = {
     "10.2": lesson_10.jump,
     "10.3": lesson_10.kl_to_noise,
     "10.4": lesson_10.drowning_times,
+    "11.1": lesson_11.step_back,
+    "11.2": lesson_11.kl,
+    "11.3": lesson_11.eps_weights,
+    "11.4": lesson_11.bound_of,
     "12.1": lesson_12.ddpm_loss,
     "12.2": lesson_12.ddpm_step,
     "12.3": lesson_12.to_eps,
@@ -28,6 +32,10 @@ REFERENCES = {
     "13.2": lesson_13.ddim_step,
     "13.3": lesson_13.guided,
     "13.4": lesson_13.frechet,
+    "14.1": lesson_14.mixture_score,
+    "14.2": lesson_14.langevin_step,
+    "14.4": lesson_14.flow_velocity,
+    "14.5": lesson_14.hutchinson,
     "33.1": lesson_33.next_token_nats,
     "33.2": lesson_33.rate,
     "33.3": lesson_33.nearest_orthogonal,
@@ -58,7 +66,7 @@ def test_there_are_at_least_two_planted_mistakes_for_each(name):
     assert sum(n == name for n, _ in PLANTED) >= 2
 
 
-@pytest.mark.parametrize("name", [*REFERENCES, "10.5", "12.4", "12.5", "13.5", "33.5"])
+@pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "33.5"])
 @pytest.mark.parametrize("answer", [None, ..., lambda *a, **k: None, lambda *a, **k: ...])
 def test_an_unsolved_stub_is_not_an_error(name, answer):
     result = check(name, answer)
