@@ -22,7 +22,7 @@ test: $(VENV)/.installed-test
 	@echo "== Style"
 	@$(BIN)/ruff check aigc_lessons tests benchmarks
 	@$(BIN)/ruff format --check aigc_lessons tests benchmarks
-	@echo "== Package, lessons and widgets (about 10 minutes; the lessons train)"
+	@echo "== Package, lessons and widgets (about half an hour; the lessons train)"
 	@$(BIN)/python -m pytest -q
 
 $(VENV)/bin/python:

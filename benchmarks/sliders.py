@@ -25,7 +25,8 @@ CASES = {
     "forward process (in the browser)": (
         "10_forward_process.ipynb", ".al-forward input", "document.querySelector('.al-forward').dataset.drawn", 17),
     "paths of a sampler (in the browser)": (
-        "12_ddpm_from_scratch.ipynb", ".al-paths input[type=range]", "document.querySelector('.al-paths').dataset.drawn", 17),
+        "12_ddpm_from_scratch.ipynb", ".al-paths input[type=range]",
+        "document.querySelector('.al-paths').dataset.drawn", 17),
     "Langevin (in the browser)": (
         "14_score_sde_ode.ipynb", '.al-langevin [data-control="size"]',
         "document.querySelector('.al-langevin').dataset.drawn", 17),

@@ -5,7 +5,19 @@ import torch
 
 from aigc_lessons.diffusion.guidance import classifier_free
 from aigc_lessons.diffusion.samplers import final, sample
-from aigc_lessons.exercises import check, core, lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_33
+from aigc_lessons.exercises import (
+    check,
+    core,
+    lesson_00,
+    lesson_01,
+    lesson_02,
+    lesson_10,
+    lesson_11,
+    lesson_12,
+    lesson_13,
+    lesson_14,
+    lesson_33,
+)
 
 LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_33]
 REFERENCES = {
