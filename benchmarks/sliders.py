@@ -24,6 +24,9 @@ CASES = {
         "document.querySelector('.al-aigc').dataset.chosen", 17),
     "forward process (in the browser)": (
         "10_forward_process.ipynb", ".al-forward input", "document.querySelector('.al-forward').dataset.drawn", 17),
+    "posterior (in the browser)": (
+        "11_reverse_process_and_elbo.ipynb", ".al-posterior input",
+        "document.querySelector('.al-posterior').dataset.drawn", 17),
     "paths of a sampler (in the browser)": (
         "12_ddpm_from_scratch.ipynb", ".al-paths input[type=range]",
         "document.querySelector('.al-paths').dataset.drawn", 17),

@@ -192,7 +192,7 @@ function render({ model, el }) {
       say(write(tick), box.left - 6, up(tick) + 4, { align: "right", size: 11 });
     }
     line([[box.left, box.top], [box.left, box.bottom], [box.right, box.bottom]], FAINT, 1);
-    for (const k of [0, 500, 1000]) say(k, across(k), box.bottom + 13, { align: "center", size: 10.5 });
+    for (const k of [0, 500, LAST]) say(k, across(k), box.bottom + 13, { align: k === LAST ? "right" : "center", size: 10.5 });
     line(values.map((value, k) => [across(k), up(value)]), colour, 2);
     return [across, up];
   }

@@ -166,6 +166,15 @@ function render({ model, el }) {
     paper.stroke();
     paper.setLineDash([]);
   }
+  const known = {};
+  function priced() { // [t, fixed, weight] along a road, as fine as the screen; computed once
+    const T = last(), shown = (t) => T <= 300 || t < 60 || t % 3 === 0 || t === T;
+    const steps = () => Array.from({ length: T - 1 }, (_, i) => i + 2).filter(shown);
+    return known[`${state.road} ${state.variance}`] ??= steps().map((t) => {
+      const { fixed, weight } = price(bars(), t, state.variance);
+      return [t, fixed, weight];
+    });
+  }
   const across = (time) => COST.left + ((time - 1) / (last() - 1)) * (COST.right - COST.left);
   const height = (cost) => COST.bottom - ((clamp(Math.log10(Math.max(cost, 1e-300)), COST.low, COST.high) - COST.low) / (COST.high - COST.low)) * (COST.bottom - COST.top);
 
@@ -243,13 +252,9 @@ function render({ model, el }) {
       line([[COST.left, y], [COST.right, y]], power ? "#e4e9ee" : "#8a97a4", 1, power ? [] : [4, 3]);
       say({ "-6": "10⁻⁶", "-3": "10⁻³", 0: "1", 3: "1000" }[power], COST.left - 6, y + 4, { align: "right", size: 11 });
     }
-    const T = last(), costs = [], square = (x0 - guess) ** 2;
-    for (let k = 2; k <= T; k++) {
-      const p = price(bars(), k, state.variance);
-      costs.push([across(k), height(p.fixed + p.weight * square)]);
-    }
-    const few = T > 300 ? costs.filter((_, k) => k < 60 || k % 3 === 0 || k === T - 2) : costs; // as fine as the screen
-    line(few, BLUE, 2);
+    const T = last(), square = (x0 - guess) ** 2;
+    const costs = priced().map(([k, fixed, weight]) => [across(k), height(fixed + weight * square)]);
+    line(costs, BLUE, 2);
     if (T <= 10) for (const [x, y] of costs) { paper.beginPath(); paper.arc(x, y, 3, 0, 7); paper.fillStyle = BLUE; paper.fill(); }
     line([[COST.left, COST.top], [COST.left, COST.bottom], [COST.right, COST.bottom]], FAINT, 1);
     for (const time of [1, Math.round(T / 4), Math.round(T / 2), Math.round((3 * T) / 4), T]) say(time, across(time), COST.bottom + 34, { align: "center", size: 10.5 });

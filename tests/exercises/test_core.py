@@ -81,3 +81,11 @@ def test_only_the_plain_sampler_is_called_the_plain_sampler(monkeypatch):
     for mine, same in [(plain, True), (lesson_13.Score(0.026, 1.5, 16), False)]:
         monkeypatch.setattr(lesson_13, "score", lambda answer, mine=mine: mine)
         assert ("plain sampler itself" in check("13.5", forgets).hint) == same
+
+
+def test_a_mistake_that_gives_infinity_explains_no_finite_answer():
+    """Its tolerance would be infinite; and an infinite answer is still recognised by its finite entries."""
+    finite, infinite = torch.tensor([1.0, 2.0]), torch.tensor([1.0, torch.inf])
+    assert not core.agree(finite, infinite, 1e-4, nan=True)
+    assert not core.agree(finite, infinite, 1e-4)
+    assert core.agree(infinite.clone(), infinite, 1e-4, nan=True)
