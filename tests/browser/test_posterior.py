@@ -13,13 +13,18 @@ DRAWN = "document.querySelector('.al-posterior').dataset.drawn"
 
 @pytest.fixture
 def page(lesson):
-    """Back to the road of ten steps, in the middle."""
+    """Back to the road of ten steps, its end, x_0 = -1, eps = 0.5, guess -0.5, wherever other tests left them."""
     lesson.page.locator(".al-posterior").scroll_into_view_if_needed()
     choose(lesson.page, "linear")
     lesson.page.locator(".al-posterior input").focus()
     lesson.page.keyboard.press("End")
     choose(lesson.page, "10 steps")
     choose(lesson.page, "posterior")
+    for handle, up in (("x0", 4), ("eps", 9), ("guess", 5)):
+        lesson.page.locator(f'.al-posterior [data-handle="{handle}"]').focus()
+        for key in ["PageDown"] * 16 + ["PageUp"] * up:  # from the lower end of the rail
+            lesson.page.keyboard.press(key)
+    assert state(lesson.page.evaluate(DRAWN))[2:5] == (-1.0, 0.5, -0.5)
     return lesson.page
 
 
