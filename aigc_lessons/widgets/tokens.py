@@ -78,7 +78,7 @@ def show_tokens(ax: Axes, tokenizer: BPETokenizer, text: str, *, title: str = ""
                 va="center", color=INK, parse_math=False)  # fmt: skip
         x += width
     ax.set_xlim(0, columns + 1)
-    ax.set_ylim(-y - 0.6, 0.6)
+    ax.set_ylim(-max(y, 1) - 0.6, 0.6)  # boxes of one height, whether there is one line or two
     ax.axis("off")
     n = len(text.encode())
     ax.set_title(
