@@ -116,7 +116,7 @@ function render({ model, el }) {
       event.preventDefault();
       one.list.children[k]?.focus();
     });
-    panel.append(make("h4", "", name), one.stats, one.list, one.detail, one.last);
+    panel.append(make("h4", "", name), one.stats, one.last, one.list, one.detail);
     panels.append(panel);
     return one;
   });

@@ -197,8 +197,8 @@ def cases(n=300, seed=0):
 
 
 ENCODE = (
-    "({ merges, order, cases }) => { const t = m.build(merges, order);"
-    " return [cases.map(([text, used]) => m.encode(text, t, used)), t.bytes.map(m.shown),"
+    "({ merges, order, cases, odd }) => { const t = m.build(merges, order);"
+    " return [cases.map(([text, used]) => m.encode(text, t, used)), t.bytes.map(m.shown), odd.map(m.shown),"
     " cases.map(([text]) => m.split(text))]; }"
 )
 
@@ -208,9 +208,15 @@ def compare(browser, tokenizers, source):
         script = loaded(page, source)
         for tokenizer in tokenizers.values():
             asked = [(text, used) for text in cases() for used in (0, 9, 150, 444)]
-            found, seen, words = script(
-                ENCODE, {"merges": [list(pair) for pair in tokenizer.merges], "order": list(bpe.BYTE_ORDER), "cases": asked}
-            )
+            odd = [c.encode()[:end] for c in ALPHABET for end in (None, -1)] + ["\ufeffa".encode(), "\ue000".encode()]
+            given = {
+                "merges": [list(pair) for pair in tokenizer.merges],
+                "order": list(bpe.BYTE_ORDER),
+                "cases": asked,
+                "odd": [list(token) for token in odd],
+            }
+            found, seen, odd_seen, words = script(ENCODE, given)
+            assert odd_seen == [shown(token) for token in odd]
             assert seen == [shown(tokenizer.decode_bytes([i])) for i in range(tokenizer.vocab_size)]
             fewer = {used: BPETokenizer(tokenizer.merges[:used]) for used in (0, 9, 150, 444)}
             for (text, used), ids, cut in zip(asked, found, words, strict=True):
