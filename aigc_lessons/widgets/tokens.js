@@ -80,7 +80,7 @@ function render({ model, el }) {
     examples.append(button);
   }
   const boxLabel = make("label", "al-box", "Type here, in any language:");
-  const box = Object.assign(make("textarea"), { rows: 3, maxLength: given.longest, spellcheck: false, value: text });
+  const box = Object.assign(make("textarea"), { rows: 4, maxLength: given.longest, spellcheck: false, value: text });
   boxLabel.append(box);
   box.addEventListener("input", () => { text = wellFormed(box.value); paint(); settle(); });
   const sliderLabel = make("label", "al-merges"), sliderSays = make("b");
