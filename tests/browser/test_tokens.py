@@ -22,7 +22,7 @@ from aigc_lessons.widgets.tokens import TokenExplorer
 
 tokenizers = {
     "plays": BPETokenizer.train(shakespeare(stand_in=True).train[:200_000], 700),
-    "三国演义": BPETokenizer.train(sanguo()[:60_000], 700),
+    "三国演义": BPETokenizer.train(sanguo(stand_in=True)[:60_000], 700),
 }
 explorer = TokenExplorer(tokenizers)
 explorer"""

@@ -125,6 +125,20 @@ def test_the_stand_in_is_announced(tmp_path, monkeypatch, capsys):
     assert (data.train + data.held_out).isascii()
 
 
+def test_the_stand_in_for_the_novel_is_announced_and_always_the_same(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AIGC_LESSONS_DATA", str(tmp_path))
+    novel = text.sanguo(stand_in=True)
+    said = capsys.readouterr().out
+    assert said.startswith("STAND-IN DATA, made-up Chinese")
+    assert "aigc-lessons fetch" in said
+    assert novel == text.sanguo(stand_in=True)
+    chapters = novel.rstrip("\n").split("\n\n")
+    assert len(chapters) == 120
+    assert len(set(re.findall(r"\w+", novel))) > 2000  # different enough to learn 2,048 tokens from a part
+    assert 100_000 < len(novel) < 200_000
+
+
 def test_the_stand_in_is_not_used_where_the_plays_are(capsys):
+    assert text.sanguo(stand_in=True).startswith("第一回 宴桃园")
     assert "Shakespeare" in text.shakespeare(stand_in=True).source
     assert capsys.readouterr().out == ""
