@@ -72,7 +72,10 @@ def classifier(
 
 
 def away_from(
-    denoise: Callable[[Tensor, Tensor, Tensor], Tensor], labels: Int[Tensor, " B"], negatives: Int[Tensor, " N"], scale: float
+    denoise: Callable[[Tensor, Tensor, Tensor], Tensor],
+    labels: Int[Tensor, " B"],
+    negatives: Int[Tensor, " N"],
+    scale: float,
 ) -> Denoise:
     """Classifier-free guidance with a label to leave in place of the empty one: a negative prompt.
 

@@ -1,7 +1,7 @@
 """Guidance where every answer is known: labelled points in the plane, and the density that a guided sampler is said to draw.
 
-The claim is  p_w(x) ~ p(x) p(y | x)^w , the *tilted* density. For a mixture with labelled Gaussians it can be computed, drawn
-from and denoised, so the claim can be tested.
+The claim is  p_w(x) ~ p(x) p(y | x)^w , the *tilted* density. For a mixture with labelled Gaussians it can be computed,
+drawn from and denoised, so the claim can be tested.
 """
 
 import math

@@ -59,7 +59,7 @@ def points(generator, n=300):
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5, 7.0])
 @pytest.mark.parametrize("t", [3, 60, 150])
 def test_the_guided_score_is_the_closed_form(generator, scale, t):
-    """Both ways to guide, in the plane: the gradient of log( p_t(x)^(1-w) p_t(x | y)^w ), by autograd from densities alone."""
+    """Both ways to guide, in the plane: the gradient of log( p_t(x)^(1-w) p_t(x | y)^w ), by autograd from densities."""
     x, abar, times = points(generator).requires_grad_(), SCHEDULE.alpha_bars[t], torch.full((300,), t)
     p, p_label = DATA.mixture.log_prob(x, abar), DATA.given(1).log_prob(x, abar)
     (expected,) = torch.autograd.grad(((1 - scale) * p + scale * p_label).sum(), x)

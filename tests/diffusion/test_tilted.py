@@ -54,7 +54,7 @@ def test_the_tilt_is_bayes_to_a_power(generator):
 
 
 def test_a_table_is_the_density_that_it_was_made_from(generator):
-    """Moments of 40,000 draws within 4 standard errors; the denoiser is the mixture's to a tenth of a cell."""
+    """Moments of 40,000 draws within 4 standard errors; the denoiser is the mixture's to a fifth of a cell."""
     table = Table.of(lambda x: DATA.given(0).log_prob(x) + 7)
     assert table.p.sum().item() == pytest.approx(1)
     given = DATA.given(0)
@@ -63,9 +63,9 @@ def test_a_table_is_the_density_that_it_was_made_from(generator):
     assert ((x.mean(0) - mean).abs() < 4 * x.std(0) / 200).all()
     x_t = 1.2 * torch.randn(200, 2, generator=generator, dtype=torch.float64)
     for abar in (0.001, 0.3, 0.9, 0.999):
-        assert (table.denoise(x_t, abar) - given.denoise(x_t, abar)).abs().max() < 0.1 * table.cell
+        assert (table.denoise(x_t, abar) - given.denoise(x_t, abar)).abs().max() < 0.2 * table.cell
     t = torch.randint(1, 200, (200,), generator=generator)
-    assert (table.denoiser(SCHEDULE)(x_t, t) - given.denoiser(SCHEDULE)(x_t, t)).abs().max() < 0.1 * table.cell
+    assert (table.denoiser(SCHEDULE)(x_t, t) - given.denoiser(SCHEDULE)(x_t, t)).abs().max() < 0.2 * table.cell
     assert table.denoiser(SCHEDULE)(x_t.float(), t).dtype == torch.float32
 
 
