@@ -1,0 +1,57 @@
+"""16.4, the scale to beat; and what the checkers of lesson 16 say to answers that are right or wrong in form."""
+
+import pytest
+import torch
+
+from aigc_lessons.exercises import check, lesson_16
+
+
+def test_other_ways_to_write_it_are_right():
+    def by_precision(mean_y, var_y, mean_n, var_n, scale):
+        P = 1 / var_n + scale * (1 / var_y - 1 / var_n)
+        mean = (mean_n / var_n + scale * (mean_y / var_y - mean_n / var_n)) / P
+        return torch.cat([mean[None], (1 / P)[None]])
+
+    def by_numbers(v_y, v_n, scale, low, high):
+        from scipy.integrate import quad
+
+        gain = sum(quad(lambda s: 1 / (v_y + s) - 1 / (v_n + s), a, b)[0] for a, b in pieces(low, high))
+        return torch.tensor(v_y).double() * torch.tensor((1 - scale) * gain).double().exp()
+
+    def pieces(low, high):
+        marks = [low, *(m for m in (1.0, 10.0, 100.0, 1e4) if low < m < high), high]
+        return list(zip(marks, marks[1:], strict=False))
+
+    assert check("16.1", lambda x0, gradient, abar, scale: x0 + gradient * scale * (abar**-0.5 - abar**0.5)).passed
+    assert check("16.2", by_precision).passed
+    assert check("16.3", by_numbers).passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda t: None, "returned None"),
+        (lambda t: "two", "must be a number from 0 to 20, got 'two'"),
+        (lambda t: -1.0, "must be a number from 0 to 20, got -1.0"),
+        (lambda t: 25, "got 25"),
+        (lambda t: True, "got True"),
+        (lambda: 2.0, "keep the parameters"),
+        (2.0, "expected a function"),
+    ],
+)
+def test_unusable_scales_get_a_verdict(answer, says):
+    result = check("16.4", answer)
+    assert not result.passed
+    assert says in result.message or "Not solved" in result.message
+
+
+def test_a_scale_is_asked_for_at_every_step():
+    asked = []
+
+    def my_scale(t):
+        asked.append(t)
+        return torch.tensor(1.5)
+
+    said = lesson_16.scales(my_scale)
+    assert asked == [1000, 917, 833, 750, 667, 583, 500, 417, 333, 250, 167, 83]
+    assert set(said.values()) == {1.5}
