@@ -1,5 +1,7 @@
 """16.4, the scale to beat; and what the checkers of lesson 16 say to answers that are right or wrong in form."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ def test_other_ways_to_write_it_are_right():
 
     def pieces(low, high):
         marks = [low, *(m for m in (1.0, 10.0, 100.0, 1e4) if low < m < high), high]
-        return list(zip(marks, marks[1:], strict=False))
+        return list(pairwise(marks))
 
     assert check("16.1", lambda x0, gradient, abar, scale: x0 + gradient * scale * (abar**-0.5 - abar**0.5)).passed
     assert check("16.2", by_precision).passed
