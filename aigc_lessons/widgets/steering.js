@@ -5,6 +5,8 @@ const LEFT = { left: 4 }, RIGHT = { left: 452 };
 const [BLUE, ORANGE, INK, GREY, FAINT] = ["#0072b2", "#e69f00", "#1d2733", "#51606f", "#c9d1da"];
 const PATHS = 30; // so many points show where they came from
 
+const minus = (text) => String(text).replace("-", "−");
+
 function render({ model, el }) {
   const given = model.get("given"), { means, labels, variance, names, times, abars, reach, cells, strongest, T } = given;
   const K = means.length, ANY = names.length - 1, view = given.noise;
@@ -176,11 +178,15 @@ function render({ model, el }) {
   const px = (box, x) => box.left + ((x + reach) / (2 * reach)) * SIDE, py = (y) => TOP + ((reach - y) / (2 * reach)) * SIDE;
   function say(text, x, y, { weight = 400, colour = INK, size = 12.5, align = "left" } = {}) {
     pen.font = `${weight} ${size}px system-ui, sans-serif`;
-    pen.fillStyle = colour;
     pen.textAlign = align;
+    pen.strokeStyle = "#ffffffd0"; // a pale rim, to be read over points and paths
+    pen.lineWidth = 4;
+    pen.lineJoin = "round";
+    pen.strokeText(text, x, y);
+    pen.fillStyle = colour;
     pen.fillText(text, x, y);
   }
-  function circles(box, values) {
+  function circles(box) {
     const radius = (Math.sqrt(given.off * variance) / (2 * reach)) * SIDE;
     for (let k = 0; k < K; k++) {
       const mine = labels[k] === label, [x, y] = [px(box, means[k][0]), py(means[k][1])];
@@ -191,9 +197,14 @@ function render({ model, el }) {
       pen.setLineDash(mine ? [] : [4, 3]);
       pen.stroke();
       pen.setLineDash([]);
-      const up = means[k][1] > 0.9 || (means[k][1] > -0.5 && means[k][0] < 0);
-      const text = mine ? `${names[labels[k]]} ${(100 * values[k]).toFixed(0)} %` : names[labels[k]];
-      say(text, x, up ? y - radius - 5 : y + radius + 14, { align: "center", weight: mine ? 700 : 400, colour: mine ? INK : GREY });
+    }
+  }
+  function signs(box, values) { // names of the hills, and percentages at those of the chosen label
+    const radius = (Math.sqrt(given.off * variance) / (2 * reach)) * SIDE;
+    for (let k = 0; k < K; k++) {
+      const mine = labels[k] === label, up = means[k][1] > 0.9 || (means[k][1] > -0.5 && means[k][0] < 0), y = py(means[k][1]);
+      const text = mine && values ? `${names[labels[k]]} ${(100 * values[k]).toFixed(0)} %` : names[labels[k]];
+      say(text, px(box, means[k][0]), up ? y - radius - 5 : y + radius + 14, { align: "center", weight: mine ? 700 : 400, colour: mine ? INK : GREY });
     }
   }
   function frameOf(box, title, draw) {
@@ -225,14 +236,15 @@ function render({ model, el }) {
     pen = canvas.getContext("2d");
     pen.setTransform(sharp, 0, 0, sharp, 0, 0);
     pen.clearRect(0, 0, WIDTH, HEIGHT);
-    const null_ = against === ANY ? "p(x)" : `p(x|${names[against]})`, w = String(scale);
-    frameOf(LEFT, against === ANY ? `claimed: ${null_} p(${names[label]}|x)^${w}` : `claimed: p(x|${names[label]})^${w} / ${null_}^${scale - 1}`, () => {
+    const null_ = `p(x|${names[against]})`, w = scale;
+    frameOf(LEFT, against === ANY ? `claimed: p(x) p(${names[label]}|x)^${scale}` : `claimed: p(x|${names[label]})^${w} ${null_}^${minus(1 - scale)}`, () => {
       pen.drawImage(ground, LEFT.left, TOP, SIDE, SIDE);
-      circles(LEFT, claimed);
+      circles(LEFT);
+      signs(LEFT, claimed);
     });
     frameOf(RIGHT, `guided points at t = ${times[frame]}${frame === LAST ? ", the samples" : ""}`, () => {
       paths();
-      circles(RIGHT, shares);
+      circles(RIGHT);
       pen.fillStyle = BLUE;
       pen.globalAlpha = 0.7;
       for (let i = 0; i < 2 * N; i += 2) {
@@ -241,6 +253,7 @@ function render({ model, el }) {
         pen.fill();
       }
       pen.globalAlpha = 1;
+      signs(RIGHT, frame === LAST ? shares : null);
     });
     for (const [buttons, chosen] of [[towards, label], [leave, against]]) {
       for (const one of buttons) one.setAttribute("aria-pressed", String(+(one.dataset.label ?? one.dataset.against) === chosen));
