@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from aigc_lessons.data import digits
+from aigc_lessons.diffusion.guidance import classifier_free
 from aigc_lessons.diffusion.objective import denoiser
 from aigc_lessons.diffusion.samplers import final, sample, sample_times
 from aigc_lessons.diffusion.schedule import cosine_schedule
-from aigc_lessons.evaluation.judges import accuracy, describe
+from aigc_lessons.evaluation.coverage import density_coverage
+from aigc_lessons.evaluation.judges import describe
 from aigc_lessons.evaluation.metrics import balanced_subset, frechet_distance
 from aigc_lessons.exercises.core import CheckResult, Mistake, attempt, call, compare, exercise, noise
 from aigc_lessons.studio.digits import ANY
@@ -146,27 +148,32 @@ def check_flow_variance(answer) -> CheckResult:
 
 # ---------------------------------------------------------------------------------------------------- 16.4, a scale to beat
 
-STEPS, CONSTANT, READ, GOAL = 12, 2.0, 0.985, 0.85
+STEPS, CONSTANT, DENSE, GOAL = 12, 2.0, 1.0, 0.85
 
 
 @dataclass(frozen=True)
 class Score:
-    """Of the digits drawn: the share the judge misreads, and the Fréchet ratio."""
+    """Of the digits drawn, in units of what as many real digits get: density (fidelity), and Fréchet distance."""
 
-    misread: float
+    density: float
     ratio: float
 
 
 @lru_cache(maxsize=1)
 def _contest():
-    """What all answers are judged with, loaded once."""
+    """What all answers are judged with, loaded once; the last two are the density and the distance of real digits."""
     judge, (train, held_out) = pretrained("digits_judge"), digits.load(stand_in=True)
     features, real = describe(judge, held_out.images), describe(judge, train.images)
-    generator, n = torch.Generator().manual_seed(0), 500
-    unit = [frechet_distance(real[balanced_subset(train.labels, n, generator)], features) for _ in range(20)]
-    schedule = cosine_schedule()
-    denoise = denoiser(pretrained("digits"), schedule, card("digits")["target"])
-    return denoise, schedule, judge, features, sum(unit) / len(unit)
+    generator, n = torch.Generator().manual_seed(0), _size()
+    subsets = [real[balanced_subset(train.labels, n, generator)] for _ in range(10)]
+    dense = sum(density_coverage(subset, features).density for subset in subsets) / 10
+    unit = sum(frechet_distance(subset, features) for subset in subsets) / 10
+    denoise = denoiser(pretrained("digits"), cosine_schedule(), card("digits")["target"])
+    return denoise, judge, features, dense, unit
+
+
+def _size() -> int:
+    return budget.steps(500, at_least=200)
 
 
 def scales(answer) -> dict[int, float]:
@@ -186,22 +193,16 @@ def scales(answer) -> dict[int, float]:
 
 def score(said: dict[int, float], seed: int = 0) -> Score:
     """Draw 500 digits from the shipped network with these scales, by DPM-Solver++ in 12 steps, and judge them."""
-    denoise, schedule, judge, held_out, unit = _contest()
-    n = budget.steps(500, at_least=200)
-    labels, pieces = torch.arange(n) % 10, []
-    for piece, x_T in zip(labels.split(100), noise(2000 + seed, n, 1, 28, 28).split(100), strict=True):
+    denoise, judge, held_out, dense, unit = _contest()
+    labels, pieces = torch.arange(_size()) % 10, []
+    for piece, x_T in zip(labels.split(100), noise(2000 + seed, len(labels), 1, 28, 28).split(100), strict=True):
 
         def guided(x_t: Tensor, t: Tensor, y: Tensor = piece) -> Tensor:
-            w = said[int(t[0])]
-            if w == 1:
-                return denoise(x_t, t, y).clamp(-1, 1)
-            both = denoise(x_t.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([y, torch.full_like(y, ANY)]))
-            x0_label, x0_null = both.chunk(2)
-            return (x0_null + w * (x0_label - x0_null)).clamp(-1, 1)
+            return classifier_free(denoise, y, ANY, said[int(t[0])])(x_t, t).clamp(-1, 1)
 
-        pieces.append(final(sample(guided, schedule, x_T, method="dpmpp_2m", steps=STEPS)))
-    images = digits.from_uint8(digits.to_uint8(torch.cat(pieces)))
-    return Score(1 - accuracy(judge, images, labels), frechet_distance(describe(judge, images), held_out) / unit)
+        pieces.append(final(sample(guided, cosine_schedule(), x_T, method="dpmpp_2m", steps=STEPS)))
+    seen = describe(judge, digits.from_uint8(digits.to_uint8(torch.cat(pieces))))
+    return Score(density_coverage(seen, held_out).density / dense, frechet_distance(seen, held_out) / unit)
 
 
 @lru_cache(maxsize=1)
@@ -216,18 +217,17 @@ def check_scale(answer) -> CheckResult:
     if isinstance(said, CheckResult):
         return said
     mine, constant = score(said), constant_score()
-    most, widest = 1 - READ, GOAL * constant.ratio
     message = (
-        f"got      [here {mine.misread:.1%} misread, Fréchet ratio {mine.ratio:.3f}]\n"
-        f"expected at most {most:.1%}, and [here {widest:.3f}], {GOAL:.0%} of the ratio at scale {CONSTANT:g} throughout"
-        f" [here {constant.ratio:.3f}; misread {constant.misread:.1%}]"
+        f"got      [here density {mine.density:.3f}, Fréchet ratio {mine.ratio:.3f}]\n"
+        f"expected density at least {DENSE:g}, and a ratio of at most [here {GOAL * constant.ratio:.3f}], {GOAL:.0%} of what"
+        f" scale {CONSTANT:g} throughout has [here {constant.ratio:.3f}, at density {constant.density:.3f}]"
     )
     hint = ""
-    if mine.misread > most:
-        hint = "The label must count more: where is a digit decided, at much noise or at little?"
-    elif mine.ratio > widest:
+    if mine.density < DENSE:
+        hint = "Too many poor digits: guide more strongly, or where a digit is decided. Is that at much noise or at little?"
+    elif mine.ratio > GOAL * constant.ratio:
         alike = len(set(said.values())) == 1
         hint = "The same scale at every step: guide at some noise levels only." if alike else (
-            "Readable, but still too far from real digits: guide more weakly, or in a shorter interval."
+            "Good digits, but together too far from real ones: what does the very first step do to them?"
         )  # fmt: skip
     return CheckResult("16.4", not hint, message, hint)
