@@ -29,6 +29,19 @@ def test_other_ways_to_write_it_are_right():
     assert check("16.3", by_numbers).passed
 
 
+def test_a_scale_that_beats_the_lesson_passes_and_others_are_told_why():
+    """On the shipped network."""
+    result = check("16.4", lambda t: 3.0 if 800 <= t <= 900 else 1.0)
+    assert result.passed, result.message
+    for answer, says in [(lambda t: 1.0, "Too many poor digits"), (lambda t: 2.0, "The same scale at every step"),
+                         (lambda t: 4.0 if t > 800 else 1.0, "the very first step")]:  # fmt: skip
+        result = check("16.4", answer)
+        assert not result.passed
+        assert says in result.hint, result.message
+        assert "got " in result.message
+        assert "expected " in result.message
+
+
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
@@ -55,5 +68,5 @@ def test_a_scale_is_asked_for_at_every_step():
         return torch.tensor(1.5)
 
     said = lesson_16.scales(my_scale)
-    assert asked == [1000, 917, 833, 750, 667, 583, 500, 417, 333, 250, 167, 83]
+    assert asked == [1000, 875, 750, 625, 500, 375, 250, 125]
     assert set(said.values()) == {1.5}
