@@ -105,7 +105,7 @@ MISTAKES = {
 def check_pushed(answer) -> CheckResult:
     inputs = [
         {"x0": noise(k, 3, 2), "gradient": noise(40 + k, 3, 2), "abar": abar, "scale": scale}
-        for k, (abar, scale) in enumerate([(0.5, 2.0), (0.9, 1.0), (0.04, 3.5), (0.7, 0.5), (0.2, 8.0), (1.0, 3.0)])
+        for k, (abar, scale) in enumerate([(0.4, 2.0), (0.9, 1.0), (0.04, 3.5), (0.7, 0.5), (0.2, 8.0), (1.0, 3.0)])
     ]
     inputs.append(inputs[0] | {"scale": 0.0})
     return compare(
