@@ -33,6 +33,9 @@ CASES = {
     "Langevin (in the browser)": (
         "14_score_sde_ode.ipynb", '.al-langevin [data-control="size"]',
         "document.querySelector('.al-langevin').dataset.drawn", 17),
+    "steering (in the browser)": (
+        "16_guidance.ipynb", '.al-steering [data-control="scale"]',
+        "document.querySelector('.al-steering').dataset.drawn", 17),
     "next token (in the browser)": (
         "33_pretraining.ipynb", '.al-next [data-control="temperature"]',
         "document.querySelector('.al-next .al-track .al-after').style.width", 17),

@@ -21,6 +21,11 @@ from aigc_lessons.exercises import (
 )
 
 LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_30, lesson_33]
+    lesson_16,
+    lesson_33,
+)
+
+LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_16, lesson_33]
 REFERENCES = {
     "00.1": lesson_00.mix,
     "01.1": lesson_01.posterior,
@@ -53,6 +58,9 @@ REFERENCES = {
     "30.2": lesson_30.bigram,
     "30.3": lesson_30.merge_step,
     "30.4": lesson_30.spell,
+    "16.1": lesson_16.pushed,
+    "16.2": lesson_16.tilted,
+    "16.3": lesson_16.flow_variance,
     "33.1": lesson_33.next_token_nats,
     "33.2": lesson_33.rate,
     "33.3": lesson_33.nearest_orthogonal,
@@ -84,6 +92,7 @@ def test_there_are_at_least_two_planted_mistakes_for_each(name):
 
 
 @pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "30.5", "33.5"])
+@pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "16.4", "33.5"])
 @pytest.mark.parametrize("answer", [None, ..., lambda *a, **k: None, lambda *a, **k: ...])
 def test_an_unsolved_stub_is_not_an_error(name, answer):
     result = check(name, answer)
