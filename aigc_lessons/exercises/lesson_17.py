@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -56,8 +57,8 @@ def _velocity(x0, eps):
 
 def _heun(step):
     def wrong(velocity, x, times):
-        for t, s in zip(times[:-1], times[1:], strict=True):
-            x = step(lambda y, at: velocity(y, torch.full((len(y),), at, dtype=y.dtype)), x, t, s)  # noqa: B023
+        for t, s in pairwise(times):
+            x = step(lambda y, at: velocity(y, torch.full((len(y),), at, dtype=y.dtype)), x, t, s)
         return x
 
     return wrong
@@ -98,7 +99,7 @@ MISTAKES = {
         Mistake(_loss(_road, lambda x0, eps: x0 - eps),
                 "The sign: t grows from data to noise, so dx_t/dt = eps - x_0."),
         Mistake(_loss(lambda x0, eps, s: s * x0 + (1 - s) * eps, _velocity),
-                "Data and noise have changed ends: here t = 0 is data, x_t = (1 - t) x_0 + t eps. (Some papers turn it round.)"),
+                "Data and noise have changed ends: here t = 0 is data, x_t = (1 - t) x_0 + t eps. (Some papers differ.)"),
         Mistake(_loss(lambda x0, eps, s: (1 - s * s).sqrt() * x0 + s * eps, _velocity),
                 "That is the road of a diffusion. A flow's is straight: (1 - t) x_0 + t eps, without a root."),
         Mistake(_loss(_road, lambda x0, eps: eps),
@@ -130,7 +131,7 @@ MISTAKES = {
         Mistake(_as_flow(lambda x, a, b: x / (a + b), lambda x, y, v, a, b: (b * y + a * v) - (a * y - b * v)),
                 "The scale the other way round: x_VP / (a + b) is x, so x_VP is (a + b) x."),
         Mistake(_as_flow(_scaled, lambda x, y, v, a, b: v),
-                "v is the velocity along the quarter circle. The velocity along the straight road is eps - x_0: get both from v."),
+                "v is the velocity along the quarter circle. Along the straight road it is eps - x_0: get both from v."),
         Mistake(_as_flow(_scaled, lambda x, y, v, a, b: (b * x + a * v) - (a * x - b * v)),
                 "eps = b x_VP + a v and x_0 = a x_VP - b v: both need the scaled x."),
         Mistake(_as_flow(_scaled, lambda x, y, v, a, b: (a * y - b * v) - (b * y + a * v)),
@@ -199,7 +200,7 @@ def check_heun(answer) -> CheckResult:
     return compare(
         "17.2", answer, heun, inputs, MISTAKES["17.2"],
         praise="Right on five drives, with even and uneven times.",
-        hint="For each t and the next s: v1 = velocity(x, t); y = x + (s - t) v1; v2 = velocity(y, s); x + (s - t)(v1 + v2)/2.",
+        hint="From t to the next s: v1 = velocity(x, t); v2 = velocity(x + (s - t) v1, s); x + (s - t) (v1 + v2) / 2.",
         tolerance=1e-6,
     )  # fmt: skip
 
@@ -246,9 +247,7 @@ def lands() -> list[tuple[Velocity, Tensor, Tensor]]:
 
     def land(means, widths, seed):
         widths = torch.tensor(widths)
-        data = GaussianMixture(
-            torch.ones(len(widths)), torch.tensor(means), widths.square()[:, None, None] * torch.eye(2)
-        )
+        data = GaussianMixture(torch.ones(len(widths)), torch.tensor(means), widths.square()[:, None, None] * torch.eye(2))
         x_1, velocity = noise(seed, 200, 2).double(), exact_velocity(data)
         return velocity, x_1, final(integrate(velocity, x_1, steps=200, method="heun"))
 
@@ -317,5 +316,7 @@ def check_solver(answer) -> CheckResult:
         if any(abs(mine - error) < 1e-9 for error in lesson.values()):
             hint = "That is the lesson's solver itself, on its even times."
         else:
-            hint = "Where do the paths bend? Put more of the times there; and a step may use the slopes of the steps before it."
+            hint = (
+                "Where do the paths bend? Put more of the times there; and a step may use the slopes of the steps before it."
+            )
     return CheckResult("17.5", not hint, message, hint)

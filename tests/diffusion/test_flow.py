@@ -120,7 +120,9 @@ def test_conditional_and_marginal_loss_have_the_same_gradient():
     x_t = between(x0, eps, t)
     features = torch.stack([x_t[:, 0], x_t[:, 1], t, torch.ones_like(t)], 1)  # v = W features: gradients by hand
     W = torch.tensor([[0.3, -0.2, 0.5, 0.1], [0.1, 0.4, -0.3, 0.2]], dtype=torch.float64)
-    both = [2 * (features @ W.T - target)[:, :, None] * features[:, None] for target in (eps - x0, exact_velocity(DATA)(x_t, t))]
+    both = [
+        2 * (features @ W.T - target)[:, :, None] * features[:, None] for target in (eps - x0, exact_velocity(DATA)(x_t, t))
+    ]
     gap = both[0] - both[1]
     assert (gap.mean(0).abs() < 5 * gap.std(0) / len(gap) ** 0.5).all()
     assert (both[1].mean(0).abs() > 50 * gap.std(0) / len(gap) ** 0.5).any()  # and they are not simply nothing
@@ -327,7 +329,7 @@ def test_the_networks_of_diffusion_take_flow_time(build, generator):
 
 
 def test_the_guess_of_the_unet_is_the_exact_velocity_of_its_mixture(generator):
-    """A new UNet adds nothing: its velocity is that of one Gaussian for each label, by linear algebra on the same buffers."""
+    """A new UNet adds nothing: its velocity is that of a Gaussian for each label, computed from its buffers."""
     network = seeded(small_unet, 0)
     images = 0.5 * torch.randn(90, 1, 8, 8, generator=generator) + torch.linspace(-1, 1, 8)
     labels = torch.arange(90) % 3

@@ -1,5 +1,7 @@
 """17.5, the solver to beat; and what the checkers of lesson 17 say to answers that are wrong in form."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -66,7 +68,7 @@ def test_other_ways_to_write_a_right_answer_pass():
         return (a + b) * network((a + b) * x, t) + (b**2 - a**2) * x
 
     def by_loop(velocity, x, times):  # one time for all rows, as a number with no axis
-        for t, s in zip(times, times[1:], strict=False):
+        for t, s in pairwise(times):
             one = velocity(x, torch.tensor(t))
             two = velocity(x + (s - t) * one, torch.tensor(s))
             x = x + (s - t) * (one + two) / 2
