@@ -99,7 +99,7 @@ class MixtureGuess(nn.Module):
         """The guess of x_0, and the velocity it implies.
 
         A whole t is a step: (sqrt(abar) x_t - x_0) / sqrt(1 - abar), 0 at t = 0. A t in floating point is a flow's time,
-        with x_t = (1 - t) x_0 + t eps: eps - x_0. Divided by r = sqrt((1 - t)^2 + t^2), such an x_t is one of a schedule too.
+        with x_t = (1 - t) x_0 + t eps: eps - x_0. Divided by r = sqrt((1 - t)^2 + t^2), it is one of a schedule too.
         """
         flow = t.is_floating_point()
         if flow:
