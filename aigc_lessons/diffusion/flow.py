@@ -6,7 +6,6 @@ A velocity is a callable (x_t, t, *conditions) -> dx/dt, with a time for each ro
 `velocity_of` and `denoiser_of` change them, with nothing trained and nothing lost.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal, get_args
@@ -250,13 +249,6 @@ def exact_velocity(data: GaussianMixture) -> Velocity:
         return (-(t / r)[:, None] * data.score(y, abar) - data.denoise(y, abar)).to(x.dtype)
 
     return velocity
-
-
-def turned(x: Float[Tensor, "B *D"], walk: Sequence[SampleStep]) -> Float[Tensor, " B"]:
-    """How much longer each path is than its chord: 1 for a straight one, whatever its speed."""
-    states = [x, *(step.x for step in walk)]
-    lengths = torch.stack([(b - a).flatten(1).norm(dim=1) for a, b in pairwise(states)]).sum(0)
-    return lengths / (states[-1] - x).flatten(1).norm(dim=1).clamp(min=math.ulp(1.0))
 
 
 def _column(t: Tensor, like: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
@@ -19,7 +18,6 @@ from aigc_lessons.diffusion.flow import (
     shortest_pairs,
     straightness,
     stratified_times,
-    turned,
     velocity_of,
 )
 from aigc_lessons.diffusion.mixture import GaussianMixture, ring
@@ -216,7 +214,6 @@ def test_a_straight_flow_needs_one_step(generator):
         walk = list(integrate(velocity, x_1, steps=n))
         assert torch.allclose(walk[-1].x, a.expand(20, 2))
         assert straightness(x_1, walk) < 1e-25
-        assert torch.allclose(turned(x_1, walk), torch.ones(20, dtype=torch.float64))
 
 
 def test_straightness_of_a_known_path(generator):
@@ -225,10 +222,6 @@ def test_straightness_of_a_known_path(generator):
     walk = [SampleStep(1 - k / 1000, x_1 + w * (k / 1000) ** 2, x_1) for k in range(1, 1001)]
     walk[-1] = SampleStep(0, walk[-1].x, x_1)
     assert straightness(x_1, walk) == pytest.approx(w.square().mean().item() / 3, rel=1e-5)
-    assert torch.allclose(turned(x_1, walk), torch.ones(50, dtype=torch.float64))  # at changing speed, yet straight
-    angle = np.linspace(0, np.pi, 2001)[1:]
-    half = [SampleStep(0.0, torch.tensor([[math.cos(a), math.sin(a)]]), x_1[:1, :2]) for a in angle]
-    assert turned(torch.tensor([[1.0, 0.0]]), half).item() == pytest.approx(math.pi / 2, rel=1e-3)
     with pytest.raises(ValueError, match="the last at t = 0"):
         straightness(x_1, walk[:-1])
 
