@@ -36,6 +36,9 @@ CASES = {
     "steering (in the browser)": (
         "16_guidance.ipynb", '.al-steering [data-control="scale"]',
         "document.querySelector('.al-steering').dataset.drawn", 17),
+    "flows (in the browser)": (
+        "17_flow_matching.ipynb", ".al-flows input[type=range]",
+        "document.querySelector('.al-flows').dataset.drawn", 17),
     "next token (in the browser)": (
         "33_pretraining.ipynb", '.al-next [data-control="temperature"]',
         "document.querySelector('.al-next .al-track .al-after').style.width", 17),

@@ -22,9 +22,12 @@ Method = Literal["ddpm", "ddim", "heun", "dpmpp_2m"]
 
 @dataclass(frozen=True, eq=False)
 class SampleStep:
-    """One step of a sampler: the time it arrived at, the sample there, and the estimate of x_0 it used."""
+    """One step of a sampler: the time it arrived at, the sample there, and the estimate of x_0 it used.
 
-    t: int
+    Times are whole numbers T..0 here, and 1..0 in a flow.
+    """
+
+    t: float
     x: Tensor
     x0: Tensor
 

@@ -1,7 +1,7 @@
 """What can be said about a picture under noise in closed form: the answer for a mixture of Gaussians."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 
@@ -19,7 +19,7 @@ class MixtureGuess(nn.Module):
 
     With a label only its own Gaussians count; without one, all. Each keeps its `rank` largest eigenvectors, and one variance
     for every other direction; to save room, they lie in the `subspace` largest principal directions of all pictures. Before
-    `fit`, the data counts as white noise of variance 1, for which the velocity that the guess implies is 0.
+    `fit`, the data counts as white noise of variance 1, for which the v that the guess implies is 0.
 
     Args:
         dimension:  numbers in a picture, D.
@@ -94,10 +94,20 @@ class MixtureGuess(nn.Module):
         return self
 
     def forward(
-        self, x_t: Float[Tensor, "B C H W"], t: Int[Tensor, " B"], labels: Int[Tensor, " B"]
+        self, x_t: Float[Tensor, "B C H W"], t: Shaped[Tensor, " B"], labels: Int[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C H W"]]:
-        """The guess of x_0, and the velocity it implies: (sqrt(abar) x_t - x_0) / sqrt(1 - abar), 0 at t = 0."""
-        abar = self.alpha_bars[t, None]  # (B, 1)
+        """The guess of x_0, and the velocity it implies.
+
+        A whole t is a step: (sqrt(abar) x_t - x_0) / sqrt(1 - abar), 0 at t = 0. A t in floating point is a flow's time,
+        with x_t = (1 - t) x_0 + t eps: eps - x_0. Divided by r = sqrt((1 - t)^2 + t^2), it is one of a schedule too.
+        """
+        flow = t.is_floating_point()
+        if flow:
+            t = t[:, None]
+            r = ((1 - t).square() + t.square()).sqrt()
+            x_t, abar = x_t / r[..., None, None], ((1 - t) / r).square()
+        else:
+            abar = self.alpha_bars[t, None]  # (B, 1)
         signal, noise = abar.sqrt(), (1 - abar).sqrt()
 
         def gain(variance: Tensor, abar: Tensor) -> Tensor:
@@ -119,7 +129,8 @@ class MixtureGuess(nn.Module):
         more = share[..., None] * (gain(self.variances, abar[..., None]) - little[..., None]) * along
         inside = (share * (1 - signal * little)) @ self.means + torch.einsum("bnk,nrk->br", more, self.axes)
         x0 = self.center + (share * little).sum(1, keepdim=True) * off + inside @ self.basis.T
-        velocity = (signal * x_t.flatten(1) - x0) / noise.clamp(min=1e-3)
+        x, noise = x_t.flatten(1), noise.clamp(min=1e-3)
+        velocity = (x - signal * x0) / noise - x0 if flow else (signal * x - x0) / noise
         return x0.view_as(x_t), velocity.view_as(x_t)
 
 

@@ -13,7 +13,8 @@ class MLP(nn.Module):
 
         h = W_in [x, sinusoidal(t)],    h <- h + W_i silu(h) for each layer,    output = W_out silu(h)
 
-    The last layer starts at zero, so a new network says 0.
+    The last layer starts at zero, so a new network says 0. A t in floating point counts as a flow's time, 0..1, and is read
+    as 1000 t: in thousandths it has the range of a diffusion's steps.
 
     Args:
         dimension: numbers in a point.
@@ -32,6 +33,7 @@ class MLP(nn.Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, x: Float[Tensor, "B D"], t: Shaped[Tensor, " B"]) -> Float[Tensor, "B D"]:
+        t = 1000 * t if t.is_floating_point() else t
         h = self.enter(torch.cat([x, sinusoidal(t, self.features)], 1))
         for layer in self.hidden:
             h = h + layer(F.silu(h))

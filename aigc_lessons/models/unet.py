@@ -41,6 +41,9 @@ class UNetConfig:
 class UNet(nn.Module):
     """(x_t, t, labels) -> velocity. Upper level: half the image's side (after Haar); lower level: a quarter.
 
+    A whole t is a step of a variance-preserving schedule, and the velocity is v. A t in floating point is a flow's time in
+    0..1, where x_t = (1 - t) x_0 + t eps, and the velocity is eps - x_0 (arXiv:2210.02747).
+
     Call `network.guess.fit(images, labels, schedule.alpha_bars)` before training: the network then starts from the exact
     answer for a mixture of Gaussians, and spends its training on what such a mixture cannot know.
 
@@ -75,7 +78,7 @@ class UNet(nn.Module):
         B = len(x_t)
         t = t.expand(B)
         labels = torch.full((B,), self.config.classes, device=x_t.device) if labels is None else labels
-        cond = self.condition(t, labels)
+        cond = self.condition(self.config.T * t if t.is_floating_point() else t, labels)
         guess, velocity = self.guess(x_t, t, labels)
 
         h = haar(torch.cat([x_t, guess], 1)).contiguous(memory_format=torch.channels_last)  # faster convolutions
