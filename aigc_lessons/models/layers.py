@@ -173,3 +173,13 @@ class TanhGELU(torch.autograd.Function):
         x, s, y = ctx.saved_tensors
         slope = (x * x).mul_(3 * TanhGELU.b).add_(TanhGELU.a)  # of 2 u
         return slope.mul_(x - y).add_(1).mul_(s).mul_(grad)
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """max(x, 0)^2; with its derivative by hand where one will be asked for."""
+    return SquaredReLU.apply(x) if torch.is_grad_enabled() else x.relu().square_()
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GPT-2's GELU; where no derivative will be asked for, in one pass."""
+    return TanhGELU.apply(x) if torch.is_grad_enabled() else F.gelu(x, approximate="tanh")

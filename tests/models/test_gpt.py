@@ -106,6 +106,28 @@ def test_the_cache_changes_nothing(style, pieces, generator):
     assert relative(torch.cat(parts, 1), model(ids)) < 1e-5
 
 
+@pytest.mark.parametrize("style", ["gpt2", "modern"])
+@torch.no_grad()
+def test_a_cache_that_was_cut_has_never_read_the_rest(style, generator):
+    model, ids, other = made(style), tokens(generator), tokens(generator)
+    cache = model.new_cache()
+    model(torch.cat([ids[:, :7], other[:, 7:15]], 1), cache)
+    cache.cut(7)
+    assert relative(model(ids[:, 7:], cache), model(ids)[:, 7:]) < 1e-5
+    with pytest.raises(ValueError, match="has read 20 tokens; it cannot be cut to 21"):
+        cache.cut(21)
+
+
+@torch.no_grad()
+def test_the_cache_takes_its_room_once(generator):
+    """2 x layers x rows x block_size x width numbers, from the first token on."""
+    model, cache = made(), made().new_cache()
+    for k in (1, 9):
+        model(tokens(generator, T=k), cache)
+        held = [part for pair in cache.kept.values() for part in pair]
+        assert sum(part.numel() for part in held) == 2 * 3 * 3 * 24 * 16
+
+
 @torch.no_grad()
 def test_modern_attention_is_the_formula(generator):
     """softmax(q k^T / sqrt(hs)) v, row by row, with queries and keys of length sqrt(hs), turned by hand."""

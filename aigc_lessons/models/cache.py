@@ -1,0 +1,43 @@
+"""What a GPT keeps of the tokens it has read, so that a new token costs one row of attention, not all."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Cache:
+    """Keys and values of the tokens read so far, for each block.
+
+    Make one for each text being written (or one batch of texts) and pass it to every call of the model, with only the new
+    tokens. Room for `room` tokens is taken once, at the first; a new token is written into its place, and nothing old is
+    copied. Forgetting the last tokens is as cheap: only the length changes. For writing, not for training.
+
+    Args:
+        room: tokens that fit; a model's block_size.
+    """
+
+    def __init__(self, room: int):
+        self.room = room
+        self.length = 0  # tokens read; the model moves it once all its blocks have written theirs
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}  # block -> keys, values: (B, nh, room, hs) each
+
+    def extend(
+        self, layer: int, k: Float[Tensor, "B nh T hs"], v: Float[Tensor, "B nh T hs"]
+    ) -> tuple[Float[Tensor, "B nh S hs"], Float[Tensor, "B nh S hs"]]:
+        """All keys and values of a block, the new ones last: S = length + T."""
+        if layer not in self.kept:
+            B, nh, _, hs = k.shape
+            self.kept[layer] = k.new_empty(B, nh, self.room, hs), v.new_empty(B, nh, self.room, hs)
+        keys, values = self.kept[layer]
+        T = k.shape[2]
+        keys.narrow(2, self.length, T).copy_(k)
+        values.narrow(2, self.length, T).copy_(v)
+        return keys.narrow(2, 0, self.length + T), values.narrow(2, 0, self.length + T)
+
+    def cut(self, length: int) -> None:
+        """Forget all but the first `length` tokens, as if the others had never been read.
+
+        Raises: ValueError if so many have not been read.
+        """
+        if not 0 <= length <= self.length:
+            raise ValueError(f"the cache has read {self.length} tokens; it cannot be cut to {length}")
+        self.length = length
