@@ -141,14 +141,11 @@ def _walk(model, ids, max_new_tokens, choose, use_cache) -> Iterator[Tensor]:
     for _ in range(max_new_tokens):
         if longest is not None and context.shape[1] > longest:
             context, cache = context[:, -max(1, longest // 2) :], None
+        if use_cache and cache is None:
+            cache, unread = model.new_cache(), context
         with torch.inference_mode():  # nothing is kept for gradients, not even the means to ask for them
-            if cache is not None:
-                logits = model(context[:, -1:], cache)
-            elif use_cache:
-                cache = model.new_cache()
-                logits = model(context, cache)
-            else:
-                logits = model(context)
-        token = choose(logits[:, -1], context)
-        context = torch.cat([context, token[:, None]], 1)
+            logits = model(unread, cache)[:, -1] if use_cache else model(context)[:, -1]
+        token = choose(logits, context)
+        unread = token[:, None]
+        context = torch.cat([context, unread], 1)
         yield token

@@ -1,10 +1,11 @@
-"""Lesson 34 in JupyterLab, in a browser: the decoding playground by keyboard and by mouse; its network against Python's."""
+"""The decoding playground in JupyterLab, in a browser: by keyboard and by mouse; its network against Python's."""
 
 import base64
 
+import nbformat
 import pytest
 import torch
-from browser.harness import latencies, shot
+from browser.harness import jupyterlab, latencies, opened, shot
 
 from aigc_lessons.language.generation import filter_logits, generate, penalise
 from aigc_lessons.language.tokenizer import CharTokenizer
@@ -14,10 +15,30 @@ from aigc_lessons.widgets import playground
 from aigc_lessons.widgets.playground import LENGTH, known_words, repeated, weights_of
 from aigc_lessons.widgets.scripts import script
 
-LESSON = "34_generation.ipynb"
+SETUP = """\
+import re
+from aigc_lessons.data.text import shakespeare
+from aigc_lessons.language.tokenizer import CharTokenizer
+from aigc_lessons.training.checkpoints import card, pretrained
+from aigc_lessons.widgets.playground import Playground
+
+words = set(re.findall(r"[a-z']+", shakespeare(stand_in=True).train.lower()))
+tokenizer = CharTokenizer.from_text(card("shakespeare")["characters"])
+human = {"nats": 1.53, "repeated": 0.02, "known": 0.98}
+Playground(pretrained("shakespeare"), tokenizer, words, human, prompt="JULIET:\\n")"""
 DONE = "!/writing/.test(document.querySelector('.al-play .al-verdict').textContent)"
 TEXT = "[...document.querySelectorAll('.al-play .al-page > span:not(.al-start)')].map((e) => e.textContent).join('')"
 SOURCE = script("sampling.js", "gpt.js", "playground.js")
+
+
+@pytest.fixture(scope="module")
+def lesson(browser, tmp_path_factory):
+    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, root / "explorer.ipynb")
+    with jupyterlab(root, scratch) as lab, opened(browser, lab, "explorer.ipynb") as running:
+        yield running
 
 
 @pytest.fixture
