@@ -236,8 +236,8 @@ function render({ model, el }) {
 // what the meters say together, and whether it could pass for a play at a glance
 export function verdict({ nats, repeated, known }, human) {
   if (repeated > 0.25) return ["It goes round in circles: much of the text stood there before.", false];
-  if (known < human.known - 0.2) return ["It falls apart: too many words are no words.", false];
-  if (nats < human.nats - 0.6) return ["Safe: correct, but it dares nothing; every letter is more or less the one to expect.", false];
+  if (known < human.known - 0.3) return ["It falls apart: too many words are no words.", false];
+  if (nats < human.nats - 0.45) return ["Safe: correct, but it dares nothing; every letter is more or less the one to expect.", false];
   return ["Lively: it surprises about as much as the plays do, and most words exist.", true];
 }
 export default { render };
