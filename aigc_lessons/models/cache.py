@@ -23,11 +23,16 @@ class Cache:
     def extend(
         self, layer: int, k: Float[Tensor, "B nh T hs"], v: Float[Tensor, "B nh T hs"]
     ) -> tuple[Float[Tensor, "B nh S hs"], Float[Tensor, "B nh S hs"]]:
-        """All keys and values of a block, the new ones last: S = length + T."""
+        """All keys and values of a block, the new ones last: S = length + T.
+
+        Raises: ValueError for another number of texts than before.
+        """
         if layer not in self.kept:
             B, nh, _, hs = k.shape
             self.kept[layer] = k.new_empty(B, nh, self.room, hs), v.new_empty(B, nh, self.room, hs)
         keys, values = self.kept[layer]
+        if len(k) != len(keys):  # copying would stretch one row over all
+            raise ValueError(f"the cache was made for {len(keys)} texts, got {len(k)}: make one for each batch")
         T = k.shape[2]
         keys.narrow(2, self.length, T).copy_(k)
         values.narrow(2, self.length, T).copy_(v)

@@ -126,6 +126,8 @@ def test_the_cache_takes_its_room_once(generator):
         model(tokens(generator, T=k), cache)
         held = [part for pair in cache.kept.values() for part in pair]
         assert sum(part.numel() for part in held) == 2 * 3 * 3 * 24 * 16
+    with pytest.raises(ValueError, match="made for 3 texts, got 1"):
+        model(tokens(generator, B=1, T=1), cache)
 
 
 @torch.no_grad()
