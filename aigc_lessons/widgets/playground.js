@@ -83,7 +83,7 @@ function render({ model, el }) {
   const stops = [...Array(texts.length).keys()].map((k) => k + 1);
   const off = (x, digits) => (x === null ? "off" : x.toFixed(digits));
   const sliders = [
-    slider("temperature", "Temperature", 0, 60, (at) => at / 20, (T) => 20 * T, (T) => (T === 0 ? "0, greedy" : T.toFixed(2))),
+    slider("temperature", "Temperature", 0, 60, (at) => at / 20, (T) => 20 * T, (T) => (T === 0 ? "greedy" : T.toFixed(2))),
     slider("top_k", "Top-k", 1, texts.length, (at) => (at === texts.length ? null : stops[at - 1]), (k) => k ?? texts.length, (k) => off(k, 0)),
     slider("top_p", "Top-p", 1, 100, (at) => (at === 100 ? null : at / 100), (p) => 100 * (p ?? 1), (p) => off(p, 2)),
     slider("min_p", "Min-p", 0, 50, (at) => (at === 0 ? null : at / 100), (p) => 100 * (p ?? 0), (p) => off(p, 2)),
@@ -130,14 +130,14 @@ function render({ model, el }) {
   const meters = make("div", "al-meters");
   const meter = (name, measured, text, end) => {
     const box = make("div", "al-meter"), shown = make("b"), track = make("span", "al-track"), bar = make("i"), mark = make("em");
-    const title = make("span", "", name);
-    title.append(shown);
+    const title = make("span", "", `${name} `);
+    title.append(shown, make("small", "", `plays: ${text(given.human[measured])}`));
     track.append(bar, mark);
     box.append(title, track);
     meters.append(box);
     mark.style.left = `${Math.min(100, (100 * given.human[measured]) / end)}%`;
     return (x) => {
-      shown.textContent = ` ${text(x)} (plays: ${text(given.human[measured])})`;
+      shown.textContent = text(x);
       bar.style.width = `${Math.min(100, (100 * x) / end)}%`;
     };
   };
@@ -145,7 +145,7 @@ function render({ model, el }) {
   const shows = {
     nats: meter("mean surprise", "nats", (x) => `${x.toFixed(2)} nats`, 4),
     repeated: meter("written before", "repeated", share, 1),
-    known: meter("words that the plays have", "known", share, 1),
+    known: meter("words that exist", "known", share, 1),
   };
   const says = make("p", "al-verdict");
   says.setAttribute("aria-live", "polite");

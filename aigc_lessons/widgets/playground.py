@@ -24,8 +24,8 @@ PRESETS = {
     "temperature 0.7": {"temperature": 0.7},
     "top-p 0.9": {"top_p": 0.9},
     "hot": {"temperature": 2.0},
-    "hot with min-p": {"temperature": 2.0, "min_p": 0.2},
-    "greedy with penalty": {"temperature": 0.0, "penalty": 1.5},
+    "hot + min-p": {"temperature": 2.0, "min_p": 0.2},
+    "greedy + penalty": {"temperature": 0.0, "penalty": 1.5},
 }
 
 
