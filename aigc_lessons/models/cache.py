@@ -1,22 +1,28 @@
-"""What a GPT keeps of the tokens it has read, so that a new token costs one row of attention, not all."""
+"""Writing token by token: what a GPT keeps of what it has read, and the short way through its blocks."""
+
+from collections.abc import Callable
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+
+from aigc_lessons.models.layers import plain
 
 
 class Cache:
     """Keys and values of the tokens read so far, for each block.
 
-    Make one for each text being written (or one batch of texts) and pass it to every call of the model, with only the new
-    tokens. Room for `room` tokens is taken once, at the first; a new token is written into its place, and nothing old is
-    copied. Forgetting the last tokens is as cheap: only the length changes. For writing, not for training.
+    A new token then costs one row of attention, not all. Make one for each text being written (or one batch of texts) and
+    pass it to every call of the model, with only the new tokens. Room for `room` tokens is taken once, at the first; a new
+    token is written into its place, and nothing old is copied. Forgetting the last tokens is as cheap: only the length
+    changes. For writing, not for training.
 
     Args:
-        room: tokens that fit; a model's block_size.
+        room:    tokens that fit; a model's block_size.
+        through: a quick way through the model's blocks, (x, turns, cache) -> x; None: one block after the other.
     """
 
-    def __init__(self, room: int):
-        self.room = room
+    def __init__(self, room: int, through: Callable[..., Tensor] | None = None):
+        self.room, self.through = room, through
         self.length = 0  # tokens read; the model moves it once all its blocks have written theirs
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}  # block -> keys, values: (B, nh, room, hs) each
 
@@ -46,3 +52,20 @@ class Cache:
         if not 0 <= length <= self.length:
             raise ValueError(f"the cache has read {self.length} tokens; it cannot be cut to {length}")
         self.length = length
+
+
+def straight(blocks: nn.ModuleList) -> Callable[[Tensor, Tensor | None, Cache], Tensor]:
+    """The way through all blocks as one function. For one token, calling modules takes longer than what they compute."""
+    ways = [
+        (plain(b.norm1), plain(b.attention.qkv), b.attention.attend, plain(b.attention.proj),
+         plain(b.norm2), plain(b.feed_forward.fc), b.feed_forward.bend, plain(b.feed_forward.proj))
+        for b in blocks
+    ]  # fmt: skip
+
+    def through(x: Tensor, turns: Tensor | None, cache: Cache) -> Tensor:
+        for norm1, qkv, attend, proj, norm2, fc, bend, back in ways:
+            x = x + proj(attend(qkv(norm1(x)), turns, cache))
+            x = x + back(bend(fc(norm2(x))))
+        return x
+
+    return through

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from aigc_lessons.models.cache import Cache
+from aigc_lessons.models.cache import Cache, straight
 from aigc_lessons.models.layers import RMSNorm, gelu, rope_turns, rotate, squared_relu
 
 Style = Literal["gpt2", "modern"]
@@ -76,8 +76,13 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=not self.modern)
 
     def forward(self, x: Float[Tensor, "B T C"], turns: Tensor | None, cache: Cache | None) -> Float[Tensor, "B T C"]:
-        B, T, C = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.n_head, C // self.n_head)
+        y = self.proj(self.attend(self.qkv(x), turns, cache))
+        return F.dropout(y, self.dropout) if self.training else y
+
+    def attend(self, qkv: Float[Tensor, "B T C3"], turns: Tensor | None, cache: Cache | None) -> Float[Tensor, "B T C3//3"]:
+        """What each token gathers, from the queries, keys and values of all."""
+        B, T, C = *qkv.shape[:2], qkv.shape[2] // 3
+        qkv = qkv.view(B, T, 3, self.n_head, C // self.n_head)
         if self.modern:
             qk, v = qkv.split([2, 1], 2)
             qk = rotate(F.rms_norm(qk, qk.shape[-1:]), turns)
@@ -88,12 +93,11 @@ class Attention(nn.Module):
             k, v = cache.extend(self.layer, k, v)
         S = k.shape[2]
         # row i of the last T tokens sees columns 0 .. S - T + i; is_causal alone would align them with the first T
-        mask = None if S == T or T == 1 else torch.ones(T, S, dtype=torch.bool, device=x.device).tril(S - T)
+        mask = None if S == T or T == 1 else torch.ones(T, S, dtype=torch.bool, device=qkv.device).tril(S - T)
         y = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=S == T and T > 1, dropout_p=self.dropout if self.training else 0.0
         )
-        y = self.proj(y.transpose(1, 2).reshape(B, T, C))
-        return F.dropout(y, self.dropout) if self.training else y
+        return y.transpose(1, 2).reshape(B, T, C)
 
 
 class FeedForward(nn.Module):
@@ -101,13 +105,13 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.modern, self.dropout = config.style == "modern", config.dropout
-        self.fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=not self.modern)
-        self.proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=not self.modern)
+        modern = config.style == "modern"
+        self.dropout, self.bend = config.dropout, squared_relu if modern else gelu
+        self.fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=not modern)
+        self.proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=not modern)
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        h = self.fc(x)
-        y = self.proj(squared_relu(h) if self.modern else gelu(h))
+        y = self.proj(self.bend(self.fc(x)))
         return F.dropout(y, self.dropout) if self.training else y
 
 
@@ -199,15 +203,18 @@ class GPT(nn.Module):
             x = x + self.position.weight[start : start + T]
         if self.training:
             x = F.dropout(x, self.config.dropout)
-        for block in self.blocks:
-            x = block(x, turns, cache)
+        if cache is not None and cache.through is not None and not self.training:
+            x = cache.through(x, turns, cache)
+        else:
+            for block in self.blocks:
+                x = block(x, turns, cache)
         if cache is not None:
             cache.length += T
         return self.head(self.norm(x))
 
     def new_cache(self) -> Cache:
-        """An empty cache, for one text (or one batch of texts) to be written."""
-        return Cache(self.config.block_size)
+        """An empty cache, for one text (or one batch of texts) to be written; it knows the model's parts of this moment."""
+        return Cache(self.config.block_size, straight(self.blocks))
 
     def _check(self, ids: Tensor, start: int) -> None:
         longest, T = self.config.block_size, ids.shape[1]

@@ -1,6 +1,8 @@
 """Small parts that several networks share."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -183,3 +185,15 @@ def squared_relu(x: Tensor) -> Tensor:
 def gelu(x: Tensor) -> Tensor:
     """GPT-2's GELU; where no derivative will be asked for, in one pass."""
     return TanhGELU.apply(x) if torch.is_grad_enabled() else F.gelu(x, approximate="tanh")
+
+
+def plain(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A module as a function: of the usual kinds, one that does not look for hooks and weights at every call."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        return module
+    if type(module) is nn.Linear:
+        return partial(F.linear, weight=module.weight, bias=module.bias)
+    if type(module) is nn.LayerNorm:
+        shape, eps = module.normalized_shape, module.eps
+        return partial(F.layer_norm, normalized_shape=shape, weight=module.weight, bias=module.bias, eps=eps)
+    return module.forward if type(module) is RMSNorm else module
