@@ -143,7 +143,7 @@ function render({ model, el }) {
   };
   const share = (x) => `${Math.round(100 * x)} %`;
   const shows = {
-    nats: meter("mean surprise", "nats", (x) => `${x.toFixed(2)} nats`, 4),
+    nats: meter("surprise, nats", "nats", (x) => x.toFixed(2), 4),
     repeated: meter("written before", "repeated", share, 1),
     known: meter("words that exist", "known", share, 1),
   };
