@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from aigc_lessons.models.layers import RMSNorm, SquaredReLU, TanhGELU, rope_turns, rotate
+from aigc_lessons.models.cache import Cache, straight
+from aigc_lessons.models.layers import RMSNorm, gelu, rope_turns, rotate, squared_relu
 
 Style = Literal["gpt2", "modern"]
 
@@ -61,26 +62,6 @@ class GPTConfig:
             raise ValueError(f"dropout must lie in 0..1 (below 1), got {self.dropout}")
 
 
-class Cache:
-    """Keys and values of the tokens seen so far, for each block: a new token then costs one row of attention, not all.
-
-    Make one for each text being written and pass it to every call of the model, with only the new tokens.
-    """
-
-    def __init__(self):
-        self.length = 0  # tokens seen
-        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def extend(
-        self, layer: int, k: Float[Tensor, "B nh T hs"], v: Float[Tensor, "B nh T hs"]
-    ) -> tuple[Float[Tensor, "B nh S hs"], Float[Tensor, "B nh S hs"]]:
-        """All keys and values of a block, the new ones last."""
-        if layer in self.kept:
-            k, v = (torch.cat([old, new], 2) for old, new in zip(self.kept[layer], (k, v), strict=True))
-        self.kept[layer] = k, v
-        return k, v
-
-
 class Attention(nn.Module):
     """Each token gathers from those before it: softmax(q k^T / sqrt(hs)) v, in n_head groups of hs numbers.
 
@@ -95,25 +76,28 @@ class Attention(nn.Module):
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=not self.modern)
 
     def forward(self, x: Float[Tensor, "B T C"], turns: Tensor | None, cache: Cache | None) -> Float[Tensor, "B T C"]:
-        B, T, C = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.n_head, C // self.n_head)
+        y = self.proj(self.attend(self.qkv(x), turns, cache))
+        return F.dropout(y, self.dropout) if self.training else y
+
+    def attend(self, qkv: Float[Tensor, "B T C3"], turns: Tensor | None, cache: Cache | None) -> Float[Tensor, "B T C3//3"]:
+        """What each token gathers, from the queries, keys and values of all."""
+        B, T, C = *qkv.shape[:2], qkv.shape[2] // 3
+        qkv = qkv.view(B, T, 3, self.n_head, C // self.n_head)
         if self.modern:
             qk, v = qkv.split([2, 1], 2)
             qk = rotate(F.rms_norm(qk, qk.shape[-1:]), turns)
-            q, k, v = *qk.unbind(2), v[:, :, 0]
+            q, k, v = (part.transpose(1, 2) for part in (*qk.unbind(2), v[:, :, 0]))  # (B, nh, T, hs) each
         else:
-            q, k, v = qkv.unbind(2)
-        q, k, v = (part.transpose(1, 2) for part in (q, k, v))  # (B, nh, T, hs) each
+            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)
         S = k.shape[2]
         # row i of the last T tokens sees columns 0 .. S - T + i; is_causal alone would align them with the first T
-        mask = None if S == T or T == 1 else torch.ones(T, S, dtype=torch.bool, device=x.device).tril(S - T)
+        mask = None if S == T or T == 1 else torch.ones(T, S, dtype=torch.bool, device=qkv.device).tril(S - T)
         y = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, is_causal=S == T and T > 1, dropout_p=self.dropout if self.training else 0.0
         )
-        y = self.proj(y.transpose(1, 2).reshape(B, T, C))
-        return F.dropout(y, self.dropout, self.training)
+        return y.transpose(1, 2).reshape(B, T, C)
 
 
 class FeedForward(nn.Module):
@@ -121,14 +105,14 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.modern, self.dropout = config.style == "modern", config.dropout
-        self.fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=not self.modern)
-        self.proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=not self.modern)
+        modern = config.style == "modern"
+        self.dropout, self.bend = config.dropout, squared_relu if modern else gelu
+        self.fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=not modern)
+        self.proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=not modern)
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        h = self.fc(x)
-        h = SquaredReLU.apply(h) if self.modern else TanhGELU.apply(h)
-        return F.dropout(self.proj(h), self.dropout, self.training)
+        y = self.proj(self.bend(self.fc(x)))
+        return F.dropout(y, self.dropout) if self.training else y
 
 
 class Block(nn.Module):
@@ -206,35 +190,40 @@ class GPT(nn.Module):
         """
         T, start = ids.shape[1], cache.length if cache is not None else 0
         self._check(ids, start)
-        x = self.embed(ids)
+        try:
+            x = self.embed(ids)
+        except IndexError:  # looking for it beforehand, at every token, would be a twentieth of the time of writing
+            low, high, V = ids.min().item(), ids.max().item(), self.config.vocab_size
+            raise ValueError(f"token ids lie in 0..{V - 1}, got {low}..{high}: was another tokenizer used?") from None
         turns = None
         if self.position is None:
             x = F.rms_norm(x, x.shape[-1:])
             turns = self.turns[start : start + T]
         else:
             x = x + self.position.weight[start : start + T]
-        x = F.dropout(x, self.config.dropout, self.training)
-        for block in self.blocks:
-            x = block(x, turns, cache)
+        if self.training:
+            x = F.dropout(x, self.config.dropout)
+        if cache is not None and cache.through is not None and not self.training:
+            x = cache.through(x, turns, cache)
+        else:
+            for block in self.blocks:
+                x = block(x, turns, cache)
         if cache is not None:
             cache.length += T
         return self.head(self.norm(x))
 
     def new_cache(self) -> Cache:
-        """An empty cache, for one text (or one batch of texts) to be written."""
-        return Cache()
+        """An empty cache, for one text (or one batch of texts) to be written; it knows the model's parts of this moment."""
+        return Cache(self.config.block_size, straight(self.blocks))
 
     def _check(self, ids: Tensor, start: int) -> None:
-        V, longest, T = self.config.vocab_size, self.config.block_size, ids.shape[1]
+        longest, T = self.config.block_size, ids.shape[1]
         if T == 0 or len(ids) == 0:
             raise ValueError(f"there is no token to go on from: ids has shape {tuple(ids.shape)}")
         if start + T > longest:
             raise ValueError(
                 f"the context of {start + T} tokens is longer than block_size = {longest}; pass the last {longest}"
             )
-        low, high = ids.aminmax()
-        if low < 0 or high >= V:
-            raise ValueError(f"token ids lie in 0..{V - 1}, got {low.item()}..{high.item()}: was another tokenizer used?")
 
     @classmethod
     def from_gpt2(cls, state_dict: dict[str, Tensor], n_head: int) -> "GPT":

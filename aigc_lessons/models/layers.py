@@ -1,6 +1,8 @@
 """Small parts that several networks share."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -173,3 +175,25 @@ class TanhGELU(torch.autograd.Function):
         x, s, y = ctx.saved_tensors
         slope = (x * x).mul_(3 * TanhGELU.b).add_(TanhGELU.a)  # of 2 u
         return slope.mul_(x - y).add_(1).mul_(s).mul_(grad)
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """max(x, 0)^2; with its derivative by hand where one will be asked for."""
+    return SquaredReLU.apply(x) if torch.is_grad_enabled() else x.relu().square_()
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GPT-2's GELU; where no derivative will be asked for, in one pass."""
+    return TanhGELU.apply(x) if torch.is_grad_enabled() else F.gelu(x, approximate="tanh")
+
+
+def plain(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A module as a function: of the usual kinds, one that does not look for hooks and weights at every call."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        return module
+    if type(module) is nn.Linear:
+        return partial(F.linear, weight=module.weight, bias=module.bias)
+    if type(module) is nn.LayerNorm:
+        shape, eps = module.normalized_shape, module.eps
+        return partial(F.layer_norm, normalized_shape=shape, weight=module.weight, bias=module.bias, eps=eps)
+    return module.forward if type(module) is RMSNorm else module

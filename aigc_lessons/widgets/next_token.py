@@ -15,6 +15,7 @@ from torch import Tensor
 from aigc_lessons.language.generation import check_filters, filter_logits
 from aigc_lessons.language.tokenizer import BPETokenizer, CharTokenizer
 from aigc_lessons.plots import BLUE, FAINT, INK
+from aigc_lessons.widgets.scripts import script
 
 SHOWN = 20  # bars; the script has the same number
 ENDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the axis: round, so that it stands still while a control moves a little
@@ -169,7 +170,7 @@ class NextToken(anywidget.AnyWidget):
     Raises: ValueError for an empty prompt, one that the tokenizer cannot write, or a tokenizer that does not fit the model.
     """
 
-    _esm = Path(__file__).with_name("next_token.js")
+    _esm = script("sampling.js", "next_token.js")
     _css = Path(__file__).with_name("next_token.css")
     texts = traitlets.List(traitlets.Unicode()).tag(sync=True)
     prompt = traitlets.Unicode().tag(sync=True)

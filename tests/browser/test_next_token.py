@@ -13,7 +13,7 @@ from aigc_lessons.language.tokenizer import CharTokenizer
 from aigc_lessons.widgets import next_token
 from aigc_lessons.widgets.next_token import after_controls, next_logits
 
-SCRIPT = Path(next_token.__file__).with_suffix(".js")
+SCRIPT = Path(next_token.__file__).with_name("sampling.js")
 FIRST_BAR = "document.querySelector('.al-next .al-track .al-after').style.width"
 LETTERS = "\n !,.abcdefghijklmnopqrstuvwxyz"
 PROMPT = "to be, or not\nto be"

@@ -18,6 +18,7 @@ from aigc_lessons.exercises import (
     lesson_14,
     lesson_30,
     lesson_33,
+    lesson_34,
 )
 
 LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_30, lesson_33]
@@ -31,6 +32,7 @@ LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, les
 )
 
 LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_17, lesson_33]
+LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_33, lesson_34]
 REFERENCES = {
     "00.1": lesson_00.mix,
     "01.1": lesson_01.posterior,
@@ -74,6 +76,11 @@ REFERENCES = {
     "33.2": lesson_33.rate,
     "33.3": lesson_33.nearest_orthogonal,
     "33.4": lesson_33.power_law,
+    "34.1": lesson_34.at_temperature,
+    "34.2": lesson_34.nucleus,
+    "34.3": lesson_34.penalised,
+    "34.4": lesson_34.attend_new,
+    "34.5": lesson_34.leftover,
 }
 PLANTED = [(name, m) for lesson in LESSONS for name, ms in lesson.MISTAKES.items() for m in ms]
 
@@ -103,6 +110,7 @@ def test_there_are_at_least_two_planted_mistakes_for_each(name):
 @pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "30.5", "33.5"])
 @pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "16.4", "33.5"])
 @pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "17.5", "33.5"])
+@pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "33.5", "34.6"])
 @pytest.mark.parametrize("answer", [None, ..., lambda *a, **k: None, lambda *a, **k: ...])
 def test_an_unsolved_stub_is_not_an_error(name, answer):
     result = check(name, answer)

@@ -1,7 +1,8 @@
 import pytest
 import torch
+from transformers import MinPLogitsWarper, RepetitionPenaltyLogitsProcessor
 
-from aigc_lessons.language.generation import filter_logits, generate
+from aigc_lessons.language.generation import filter_logits, generate, penalise
 from aigc_lessons.models.gpt import GPT, GPTConfig
 
 P = torch.tensor([[0.5, 0.2, 0.15, 0.1, 0.05]])
@@ -107,6 +108,8 @@ def test_the_context_never_outgrows_the_block():
         ({"top_k": 0}, "top_k must be at least 1"),
         ({"top_p": 0.0}, "top_p must lie above 0"),
         ({"top_p": 1.5}, "top_p"),
+        ({"min_p": 1.5}, "min_p must lie in 0..1"),
+        ({"penalty": 0.0}, "penalty must be above 0"),
         ({"temperature": -1}, "temperature must be 0"),
         ({"generator": None}, "generator="),
         ({"max_new_tokens": -1}, "max_new_tokens"),
@@ -119,3 +122,54 @@ def test_bad_input_is_refused_at_once(how, says, generator):
         generate(model("modern"), **{**good, **how})
     with pytest.raises(ValueError, match="above 0 here"):
         filter_logits(P, temperature=0)
+
+
+def test_min_p_keeps_what_is_near_the_likeliest(generator):
+    """Against its definition on probabilities, after temperature, and after top-p, which changes no ratio."""
+    logits = torch.randn(50, 40, generator=generator) * 3
+    for T, top_p, m in [(1.0, None, 0.1), (2.0, None, 0.3), (0.7, 0.9, 0.05), (1.0, None, 1.0)]:
+        p = filter_logits(logits, T, None, top_p).softmax(-1)
+        kept = filter_logits(logits, T, None, top_p, m).isfinite()
+        assert torch.equal(kept, p * (1 + 1e-6) >= m * p.amax(-1, keepdim=True))
+        assert kept.any(1).all()
+    assert torch.equal(filter_logits(logits, min_p=0.0), logits)
+
+
+def test_the_penalty_makes_seen_tokens_less_likely_once(generator):
+    logits, seen = torch.tensor([[2.0, -2.0, 1.0, -1.0]]), torch.tensor([[0, 1, 1, 1]])
+    assert penalise(logits, seen, 2.0).tolist() == [[1.0, -4.0, 1.0, -1.0]]
+    many, context = torch.randn(20, 9, generator=generator), torch.randint(9, (20, 5), generator=generator)
+    down = penalise(many, context, 1.3) < many
+    inside = torch.zeros_like(down).scatter(1, context, True)
+    assert torch.equal(down, inside)
+    assert torch.equal(penalise(many, context, 1.0), many)
+    with pytest.raises(ValueError, match="above 0"):
+        penalise(many, context, -1.0)
+
+
+def test_the_penalty_agrees_with_transformers(generator):
+    """And with their min-p: the same tokens kept, the same logits."""
+    logits, seen = torch.randn(8, 30, generator=generator) * 3, torch.randint(30, (8, 12), generator=generator)
+    theirs = RepetitionPenaltyLogitsProcessor(1.3)(seen, logits.clone())
+    assert torch.allclose(penalise(logits, seen, 1.3), theirs)
+    assert not torch.allclose(penalise(logits, seen, 1.4), theirs)
+    theirs = MinPLogitsWarper(0.1)(seen, logits.clone())
+    assert torch.equal(filter_logits(logits, min_p=0.1), theirs)
+
+
+def test_generate_penalises_the_context_prompt_included():
+    def model(ids):
+        return torch.tensor([3.0, 2.9, 2.8, 0.1]).expand(*ids.shape, 4)
+
+    got = written(model, torch.tensor([[0]]), 4, temperature=0, penalty=2.0)
+    assert got.tolist() == [[1, 2, 0, 0]]  # 1.5, 1.45, 1.4: once all are seen, their order is the old one
+
+
+def test_nothing_is_kept_for_gradients(generator):
+    """Weights that learn must not make a text hold on to every step; and what is written can be learned from."""
+    network = model("modern")
+    assert all(weight.requires_grad for weight in network.parameters())
+    tokens = written(network, torch.tensor([[1]]), 5, generator=generator)
+    assert not tokens.is_inference()
+    network(tokens).logsumexp(-1).sum().backward()
+    assert network.embed.weight.grad.abs().sum() > 0

@@ -106,6 +106,53 @@ def test_the_cache_changes_nothing(style, pieces, generator):
     assert relative(torch.cat(parts, 1), model(ids)) < 1e-5
 
 
+@pytest.mark.parametrize("style", ["gpt2", "modern"])
+@torch.no_grad()
+def test_a_cache_that_was_cut_has_never_read_the_rest(style, generator):
+    model, ids, other = made(style), tokens(generator), tokens(generator)
+    cache = model.new_cache()
+    model(torch.cat([ids[:, :7], other[:, 7:15]], 1), cache)
+    cache.cut(7)
+    assert relative(model(ids[:, 7:], cache), model(ids)[:, 7:]) < 1e-5
+    with pytest.raises(ValueError, match="has read 20 tokens; it cannot be cut to 21"):
+        cache.cut(21)
+
+
+@pytest.mark.parametrize("style", ["gpt2", "modern"])
+@torch.no_grad()
+def test_the_short_way_of_a_cache_knows_replaced_parts_and_hooks(style, generator):
+    """An adapter in place of a linear layer works in both ways, and so does a hook."""
+
+    class Doubled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    model, ids, heard = made(style), tokens(generator), []
+    before = model(ids)
+    old = model.blocks[1].attention.proj
+    with torch.random.fork_rng():
+        model.blocks[1].attention.proj = Doubled(16, 16, bias=old.bias is not None)
+    model.blocks[1].attention.proj.load_state_dict(old.state_dict())
+    model.blocks[2].norm2.register_forward_hook(lambda *all: heard.append(1))
+    cache = model.new_cache()
+    got = torch.cat([model(one, cache) for one in ids.split(1, 1)], 1)
+    assert len(heard) == 20
+    assert relative(got, model(ids)) < 1e-5
+    assert relative(got, before) > 1e-2
+
+
+@torch.no_grad()
+def test_the_cache_takes_its_room_once(generator):
+    """2 x layers x rows x block_size x width numbers, from the first token on."""
+    model, cache = made(), made().new_cache()
+    for k in (1, 9):
+        model(tokens(generator, T=k), cache)
+        held = [part for pair in cache.kept.values() for part in pair]
+        assert sum(part.numel() for part in held) == 2 * 3 * 3 * 24 * 16
+    with pytest.raises(ValueError, match="made for 3 texts, got 1"):
+        model(tokens(generator, B=1, T=1), cache)
+
+
 @torch.no_grad()
 def test_modern_attention_is_the_formula(generator):
     """softmax(q k^T / sqrt(hs)) v, row by row, with queries and keys of length sqrt(hs), turned by hand."""
