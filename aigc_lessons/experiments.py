@@ -14,16 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from aigc_lessons import recipes
 from aigc_lessons.data.batches import windows
 from aigc_lessons.data.wheels import WHEELS
-from aigc_lessons.diffusion.grids import most_steps
 from aigc_lessons.language.objective import held_out_nats, next_token_loss
 from aigc_lessons.models.gpt import GPT
-from aigc_lessons.studio import frontier
+from aigc_lessons.studio import frontier_series
 from aigc_lessons.training.loop import TrainConfig, train
 
 BLOCK, BATCH, LAYERS = 64, 16, 2
@@ -153,87 +151,6 @@ def scaling_settings(rows: list[dict]) -> Iterator[Setting]:
                 yield Setting(width, "muon", best_lr(rows, width=width, seed=TUNING_SEED), steps, seed)
 
 
-# ------------------------------------------------------------------------------------------- samplers, and what they cost
-
-TUNED_ON, PAIRED_SEEDS = 9, (1, 2, 3, 4, 5)  # the seed for choosing grids takes part in nothing else
-BENDS = ((1.0, 1.0), (2.0, 1.0), (3.0, 1.0), (2.5, 2.0))
-FEW, LONG = (4, 5, 6, 7, 8, 9, 10), 1000
-
-
-def best_grid(rows: list[dict], method: str) -> tuple[float, float]:
-    """The bends whose digits, at ten evaluations, come nearest to the Fréchet ratio of the full walk."""
-    tried = [row for row in rows if row["method"] == method and row["seed"] == TUNED_ON]
-    best = min(tried, key=lambda row: abs(row["difference"]))
-    return best["early"], best["late"]
-
-
-def sampler_settings(rows: list[dict]) -> Iterator[frontier.Setting]:
-    """A grid for each sampler; few evaluations against many, five times; every sampler at every price; the full walk."""
-    at, most, done = frontier.Setting, most_steps, set()
-
-    def once(setting: frontier.Setting) -> Iterator[frontier.Setting]:
-        if setting not in done:
-            done.add(setting)
-            yield setting
-
-    for method in frontier.METHODS:
-        for bends in BENDS:
-            yield from once(at(method, most(method, 10), *bends, seed=TUNED_ON))
-    grids = {method: best_grid(rows, method) for method in frontier.METHODS}
-    for seed in PAIRED_SEEDS:
-        yield from once(frontier.full(1.0, seed))
-        for steps in FEW:
-            yield from once(at("dpmpp_2m", steps, *grids["dpmpp_2m"], seed=seed))
-        for bends in BENDS[:2]:
-            yield from once(at("dpmpp_2m", 10, *bends, seed=seed))
-        yield from once(at("ddim", 10, *grids["ddim"], seed=seed))
-    for scale in frontier.SCALES:
-        for budget in frontier.BUDGETS:
-            for method in frontier.METHODS:
-                yield from once(at(method, most(method, budget, scale), *grids[method], scale, PAIRED_SEEDS[0]))
-    for seed in PAIRED_SEEDS[1:]:
-        yield from once(at("ddpm", 60, *grids["ddpm"], seed=seed))
-    yield from once(at("ddim", LONG, seed=PAIRED_SEEDS[0]))
-
-
-def drawing() -> tuple[Callable[[frontier.Setting], dict], dict]:
-    """How digits of a setting are drawn and judged: alone, and beside the end of the walk from the same noise."""
-    labels = frontier.thousand()
-
-    def end(scale: float, seed: int) -> torch.Tensor:
-        """Kept on disk while the series runs: many settings are compared with it."""
-        kept = Path("runs") / f"samplers_{scale:g}_{seed}.npy"
-        if not kept.is_file():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            half = kept.with_suffix(".part")
-            with half.open("wb") as file:
-                np.save(file, frontier.draw(frontier.full(scale, seed), labels).numpy())
-            os.replace(half, kept)
-        return torch.from_numpy(np.load(kept))
-
-    def row(setting: frontier.Setting) -> dict:
-        begun = time.perf_counter()
-        is_end = setting == frontier.full(setting.scale, setting.seed)
-        drawn = end(setting.scale, setting.seed) if is_end else frontier.draw(setting, labels)
-        seconds, theirs = time.perf_counter() - begun, end(setting.scale, setting.seed)
-        found = frontier.judged(drawn, labels) | {"distance": frontier.rms(drawn, theirs)}
-        found["difference"], found["error"] = frontier.paired_difference(drawn, theirs, resamples=100)
-        seen = {name: round(value, 5) for name, value in found.items()}
-        return asdict(setting) | {"evaluations": setting.evaluations} | seen | {"seconds": round(seconds, 2)}
-
-    card = recipes.checkpoints.card("digits")
-    facts = {
-        "network": "digits, the shipped one",
-        "sha256": card["sha256"],
-        "measured": "1,000 digits, a hundred of each class, from the noise of `seed`: judge accuracy; Fréchet ratio with its"
-        " 95 % interval; beside the full deterministic walk from the same noise, for which DPM-Solver++(2M) stands with 80"
-        " steps, early 2.5, late 2: `distance`, the root of the mean square of a pixel, `difference` of the two Fréchet"
-        " ratios, and its standard error by resampling pairs",
-        "data": card["data"],
-    }
-    return row, facts
-
-
 EXPERIMENTS = {
     "optimizers": Experiment(
         optimizer_settings, "AdamW and Muon at five learning rates each, three seeds, equal seconds of training"
@@ -242,16 +159,16 @@ EXPERIMENTS = {
         scaling_settings, "five sizes of GPT at three lengths of training, three seeds, each size with its own learning rate"
     ),
     "samplers": Experiment(
-        sampler_settings,
+        frontier_series.settings,
         "four samplers, each on the best of four grids, from 2 to 60 evaluations at three scales of"
         " guidance; few evaluations against many from the same noise, five times",
-        drawing,
+        frontier_series.ready,
     ),
 }
 
 
 def run(name: str, *, out: Path | None = None, fresh: bool = False, say: Callable[[str], None] = print) -> Path:
-    """Run a series and write its results; a series that was stopped goes on after its last finished training.
+    """Run a series and write its results; a series that was stopped goes on after its last finished row.
 
     Args:
         out:   folder of the results; the package's own unless given.
@@ -262,7 +179,7 @@ def run(name: str, *, out: Path | None = None, fresh: bool = False, say: Callabl
     if fresh:
         unfinished.unlink(missing_ok=True)
     rows = json.loads(unfinished.read_text()) if unfinished.is_file() else []
-    say(f"{name}: {f'going on after {len(rows)} trainings' if rows else 'starting'}")
+    say(f"{name}: {f'going on after {len(rows)} rows' if rows else 'starting'}")
 
     torch.set_num_threads(2)
     measurement, told = experiment.ready()
@@ -283,12 +200,12 @@ def run(name: str, *, out: Path | None = None, fresh: bool = False, say: Callabl
     path = (_folder() if out is None else out) / f"{name}.json"
     _write(path, facts)
     unfinished.unlink(missing_ok=True)
-    say(f"{path}: {len(rows)} trainings")
+    say(f"{path}: {len(rows)} rows")
     return path
 
 
 def results(name: str) -> dict:
-    """The shipped results of a series: its card, and under "rows" one dict for each training.
+    """The shipped results of a series: its card, and under "rows" one dict for each measurement.
 
     Raises: recipes.RecipeError listing the series there are.
     """

@@ -1,6 +1,6 @@
 """Digits in few evaluations: how long 1,000 take, and whether they can be told from the full walk.
 
-aigc-lessons bench samplers [--steps 8] [--draws 2] [--json FILE]
+aigc-lessons bench samplers [--steps 8] [--draws 5] [--full] [--json FILE]
 """
 
 import argparse
@@ -21,8 +21,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="aigc-lessons bench samplers", description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=8, help="of DPM-Solver++(2M), no guidance: one evaluation each")
     parser.add_argument("--times", type=int, default=5, help="how often 1,000 digits are drawn for the clock")
-    parser.add_argument("--draws", type=int, default=2, help="draws of 1,000 pairs; the shipped series has five")
-    parser.add_argument("--full", action="store_true", help="compare with 1,000 steps of DDIM, not 80 of 2M")
+    parser.add_argument("--draws", type=int, default=5, help="draws of 1,000 pairs, from noises new to the series")
+    parser.add_argument("--full", action="store_true", help="compare with 1,000 steps of DDIM, not with 80 of 2M")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     asked = parser.parse_args()
     if asked.draws < 2 or asked.times < 1:
