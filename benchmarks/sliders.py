@@ -33,6 +33,8 @@ CASES = {
     "Langevin (in the browser)": (
         "14_score_sde_ode.ipynb", '.al-langevin [data-control="size"]',
         "document.querySelector('.al-langevin').dataset.drawn", 17),
+    "solver frontier (in the browser)": (
+        "15_fast_samplers.ipynb", ".al-frontier input", "document.querySelector('.al-frontier').dataset.drawn", 17),
     "next token (in the browser)": (
         "33_pretraining.ipynb", '.al-next [data-control="temperature"]',
         "document.querySelector('.al-next .al-track .al-after').style.width", 17),

@@ -47,14 +47,18 @@ def settings(rows: list[dict]) -> Iterator[Setting]:
         for bends in BENDS[:2]:
             yield from once("dpmpp_2m", 10, *bends, seed=seed)
         yield from once("ddim", 10, *grids["ddim"], seed=seed)
-    for scale in frontier.SCALES:
+
+    def every_price(scale: float):
         for budget in frontier.BUDGETS:
             for method in frontier.METHODS:
                 yield from once(method, most_steps(method, budget, scale), *grids[method], scale)
+
+    yield from every_price(1.0)
     for seed in PAIRED_SEEDS[1:]:
         yield from once("ddpm", 60, *grids["ddpm"], seed=seed)
-    for seed in PAIRED_SEEDS:
-        yield from once("ddim", LONG, seed=seed)
+    yield from once("ddim", LONG)
+    for scale in frontier.SCALES[1:]:
+        yield from every_price(scale)
 
 
 def ready() -> tuple[Callable[[Setting], dict], dict]:

@@ -3,8 +3,9 @@
 import pytest
 from browser.harness import latencies, shot
 
-from aigc_lessons.experiments import best_grid, results
+from aigc_lessons.experiments import results
 from aigc_lessons.studio.frontier import BUDGETS, METHODS, SCALES
+from aigc_lessons.studio.frontier_series import best_grid
 from aigc_lessons.widgets.frontier import NAMES, ends, points, verdict
 
 LESSON = "15_fast_samplers.ipynb"

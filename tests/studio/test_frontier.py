@@ -1,23 +1,13 @@
-"""Digits at any price: settings, pairs, intervals, and the shipped series that the lesson draws on."""
-
-import dataclasses
+"""Digits at any price: settings, pairs, intervals, the gallery."""
 
 import pytest
 import torch
 
-from aigc_lessons import experiments
-from aigc_lessons.diffusion.grids import evaluations, most_steps
 from aigc_lessons.studio import frontier
 from aigc_lessons.studio.digits import walk_digits
 from aigc_lessons.studio.frontier import Setting
-from aigc_lessons.training import checkpoints
 
 LABELS = torch.arange(10)
-
-
-@pytest.fixture(scope="module")
-def shipped():
-    return experiments.results("samplers")
 
 
 def test_on_the_usual_grid_the_digits_are_the_studio_s():
@@ -89,67 +79,3 @@ def test_a_gallery_holds_every_setting():
     assert shown.end.shape == (3, 10, 28, 28)
     one = frontier.draw(Setting("ddim", 1, 2.0, 1.0, 4.0, 4), LABELS, x_T=frontier.noise_for(10, 4))
     assert torch.equal(shown.drawn[2, 1, 0], frontier.digits.to_uint8(one))
-
-
-# ------------------------------------------------------------------------------------------------------ the shipped series
-
-
-def test_the_shipped_series_is_complete(shipped):
-    rows = shipped["rows"]
-    settings = {tuple(row[field.name] for field in dataclasses.fields(Setting)) for row in rows}
-    assert len(settings) == len(rows), "no setting twice"
-    planned = experiments.sampler_settings(rows)
-    assert [tuple(dataclasses.astuple(setting)) for setting in planned] == [
-        tuple(row[field.name] for field in dataclasses.fields(Setting)) for row in rows
-    ]
-    grids = {method: experiments.best_grid(rows, method) for method in frontier.METHODS}
-    for scale in frontier.SCALES:
-        for method in frontier.METHODS:
-            for budget in frontier.BUDGETS:
-                wanted = (method, most_steps(method, budget, scale), *grids[method], scale, 1)
-                assert wanted in settings
-    for row in rows:
-        assert row["evaluations"] == evaluations(row["method"], row["steps"], row["scale"])
-        assert row["low"] < row["ratio"] < row["high"]
-        assert 0 <= row["accuracy"] <= 1
-    assert shipped["sha256"] == checkpoints.card("digits")["sha256"], "measured with the network that is shipped"
-
-
-def differences(rows, method, steps, early, late):
-    chosen = (method, steps, early, late, 1.0)
-    own = [r for r in rows if tuple(r[name] for name in ("method", "steps", "early", "late", "scale")) == chosen]
-    return [row["difference"] for row in own if row["seed"] in experiments.PAIRED_SEEDS]
-
-
-def test_ten_evaluations_are_not_told_from_the_full_walk_and_four_are(shipped):
-    """The bar of lesson 15, and that the test can fail."""
-    rows = shipped["rows"]
-    best = experiments.best_grid(rows, "dpmpp_2m")
-    for steps in (8, 9, 10):
-        found = differences(rows, "dpmpp_2m", steps, *best)
-        assert len(found) == 5
-        assert 0 in frontier.over_draws(found)
-    assert 0 not in frontier.over_draws(differences(rows, "dpmpp_2m", 4, *best))
-    assert 0 not in frontier.over_draws(differences(rows, "dpmpp_2m", 10, 1.0, 1.0))
-
-
-def test_eighty_steps_stand_for_a_thousand(shipped):
-    """DDIM with 1,000 steps against the reference, 1,000 draws from the same noise."""
-    [row] = [row for row in shipped["rows"] if row["steps"] == 1000]
-    assert (row["method"], row["early"], row["late"], row["scale"]) == ("ddim", 1.0, 1.0, 1.0)
-    assert abs(row["difference"]) < 0.02
-    assert row["distance"] < 0.01
-    for own in shipped["rows"]:
-        if (own["method"], own["steps"]) == ("dpmpp_2m", 80):
-            assert (own["difference"], own["distance"]) == (0, 0)
-
-
-def test_a_shipped_row_is_reproduced(shipped):
-    """The cheapest row, anew: 1,000 digits in two evaluations."""
-    [row] = [r for r in shipped["rows"] if (r["method"], r["steps"], r["scale"], r["seed"]) == ("ddim", 2, 1.0, 1)]
-    labels = frontier.thousand()
-    found = frontier.judged(frontier.draw(Setting("ddim", 2, row["early"], row["late"]), labels), labels)
-    assert found["ratio"] == pytest.approx(row["ratio"], rel=0.01)
-    assert found["accuracy"] == pytest.approx(row["accuracy"], abs=0.005)
-    other = frontier.judged(frontier.draw(Setting("ddim", 2, row["early"] + 1), labels), labels)
-    assert other["ratio"] != pytest.approx(row["ratio"], rel=0.01)
