@@ -160,7 +160,7 @@ EXPERIMENTS = {
     ),
     "samplers": Experiment(
         frontier_series.settings,
-        "four samplers, each on the best of four grids, from 2 to 60 evaluations at three scales of"
+        "four samplers, each on the best of four grids, from 2 to 30 evaluations at two scales of"
         " guidance; few evaluations against many from the same noise, five times",
         frontier_series.ready,
     ),

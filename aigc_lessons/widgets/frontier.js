@@ -78,7 +78,7 @@ function render({ model, el }) {
   }
 
   // ------------------------------------------------------------------ drawing
-  const across = (evaluations) => PLOT.left + 14 + (Math.log(evaluations / 2) / Math.log(30)) * (PLOT.right - PLOT.left - 28);
+  const across = (evaluations) => PLOT.left + 14 + (Math.log(evaluations / prices[0]) / Math.log(prices.at(-1) / prices[0])) * (PLOT.right - PLOT.left - 28);
   slider.style.left = `${(100 * (PLOT.left + 6)) / WIDTH}%`;
   slider.style.width = `${(100 * (PLOT.right - PLOT.left - 12)) / WIDTH}%`;
   slider.style.top = `${(100 * 378) / HEIGHT}%`;

@@ -63,7 +63,7 @@ def test_every_setting_says_what_python_says(page, measured):
         choose(page, "guidance", f"{scale:g}")
         for method in METHODS:
             choose(page, "sampler", NAMES[method])
-            for wanted in (2, 8, 60):
+            for wanted in (2, 8, 30):
                 price(page, wanted)
                 assert state(page) == (method, wanted, scale, "ratio")
                 assert says(page) == verdict(measured[method, wanted, scale], at_end[scale], at_end[1.0])
@@ -78,6 +78,7 @@ def test_breaking_it(page):
     choose(page, "sampler", "2M")
     choose(page, "guidance", "4")
     price(page, 30)
+    assert says(page).startswith("Guidance 4 is too strong")
     shot(page, "15_guided")
 
 
@@ -85,10 +86,10 @@ def test_the_price_by_keyboard(page):
     slider = page.locator(".al-frontier input")
     slider.focus()
     page.keyboard.press("End")
-    assert state(page)[1] == 60
-    page.keyboard.press("ArrowLeft")
     assert state(page)[1] == 30
-    assert slider.get_attribute("aria-valuetext") == "30 evaluations, 30 steps"
+    page.keyboard.press("ArrowLeft")
+    assert state(page)[1] == 16
+    assert slider.get_attribute("aria-valuetext") == "16 evaluations, 16 steps"
     assert page.locator(".jp-Notebook .jp-mod-selected").count() <= 1, "JupyterLab did not take the keys"
 
 
@@ -96,9 +97,9 @@ def test_a_click_takes_the_nearest_point(page):
     """Far to the right and at the top there is only what costs most."""
     board = page.locator(".al-frontier canvas").bounding_box()
     page.mouse.click(board["x"] + board["width"] * 411 / 880, board["y"] + board["height"] * 330 / 404)
-    assert state(page)[1] == 60
+    assert state(page)[1] == 30
     page.mouse.click(board["x"] + board["width"] * 700 / 880, board["y"] + board["height"] * 100 / 404)
-    assert state(page)[1] == 60, "the digits are no plot"
+    assert state(page)[1] == 30, "the digits are no plot"
 
 
 def test_all_three_measures_are_drawn(page):

@@ -75,7 +75,7 @@ def test_a_difference_is_that_of_the_ratios():
 
 def test_a_gallery_holds_every_setting():
     shown = frontier.gallery(dict.fromkeys(frontier.METHODS, (2.0, 1.0)), seed=4, most=1)
-    assert shown.drawn.shape == (3, 4, 8, 10, 28, 28)
-    assert shown.end.shape == (3, 10, 28, 28)
+    assert shown.drawn.shape == (2, 4, 7, 10, 28, 28)
+    assert shown.end.shape == (2, 10, 28, 28)
     one = frontier.draw(Setting("ddim", 1, 2.0, 1.0, 4.0, 4), LABELS, x_T=frontier.noise_for(10, 4))
-    assert torch.equal(shown.drawn[2, 1, 0], frontier.digits.to_uint8(one))
+    assert torch.equal(shown.drawn[1, 1, 0], frontier.digits.to_uint8(one))
