@@ -96,7 +96,7 @@ def kept(setting: Setting, labels: Tensor, folder: Path = Path("runs"), network=
         file = folder / f"samplers_{named}_{k}.npy"
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            half = file.with_suffix(".part")
+            half = file.with_suffix(f".{os.getpid()}.part")
             with half.open("wb") as opened:
                 np.save(opened, frontier.draw(setting, asked, x_T=x_T, network=network).numpy())
             os.replace(half, file)
