@@ -91,8 +91,9 @@ def ready() -> tuple[Callable[[Setting], dict], dict]:
 def kept(setting: Setting, labels: Tensor, folder: Path = Path("runs"), network=None) -> Tensor:
     """`frontier.draw` for walks without dice that take minutes: piece by piece on disk, so that a stopped series goes on."""
     pieces, noise = [], frontier.noise_for(len(labels), setting.seed)
+    size = max(1, min(frontier.PIECE, 50_000 // setting.steps))  # a minute's work at most
     named = "_".join(f"{part:g}" if isinstance(part, float) else str(part) for part in astuple(setting))
-    for k, (x_T, asked) in enumerate(zip(noise.split(frontier.PIECE), labels.split(frontier.PIECE), strict=True)):
+    for k, (x_T, asked) in enumerate(zip(noise.split(size), labels.split(size), strict=True)):
         file = folder / f"samplers_{named}_{k}.npy"
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)

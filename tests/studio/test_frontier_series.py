@@ -77,12 +77,11 @@ def test_ten_evaluations_are_not_told_from_the_full_walk_and_four_are(shipped):
     """The bar of lesson 15, and that the test can fail."""
     rows = shipped["rows"]
     best = best_grid(rows, "dpmpp_2m")
-    for steps in (8, 9, 10):
+    for steps in (8, 10):
         found = differences(rows, "dpmpp_2m", steps, *best)
         assert len(found) == 5
         assert 0 in frontier.over_draws(found)
     assert 0 not in frontier.over_draws(differences(rows, "dpmpp_2m", 4, *best))
-    assert 0 not in frontier.over_draws(differences(rows, "dpmpp_2m", 10, 1.0, 1.0))
 
 
 def test_eighty_steps_stand_for_a_thousand(shipped):
