@@ -78,7 +78,8 @@ function render({ model, el }) {
   }
 
   // ------------------------------------------------------------------ drawing
-  const across = (evaluations) => PLOT.left + 14 + (Math.log(evaluations / prices[0]) / Math.log(prices.at(-1) / prices[0])) * (PLOT.right - PLOT.left - 28);
+  const paid = given.evaluations.flat(2), [least, most] = [Math.min(...paid), Math.max(...paid)];
+  const across = (evaluations) => PLOT.left + 14 + (Math.log(evaluations / least) / Math.log(most / least)) * (PLOT.right - PLOT.left - 28);
   slider.style.left = `${(100 * (PLOT.left + 6)) / WIDTH}%`;
   slider.style.width = `${(100 * (PLOT.right - PLOT.left - 12)) / WIDTH}%`;
   slider.style.top = `${(100 * 378) / HEIGHT}%`;
