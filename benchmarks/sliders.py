@@ -39,6 +39,8 @@ CASES = {
     "flows (in the browser)": (
         "17_flow_matching.ipynb", ".al-flows input[type=range]",
         "document.querySelector('.al-flows').dataset.drawn", 17),
+    "solver frontier (in the browser)": (
+        "15_fast_samplers.ipynb", ".al-frontier input", "document.querySelector('.al-frontier').dataset.drawn", 17),
     "next token (in the browser)": (
         "33_pretraining.ipynb", '.al-next [data-control="temperature"]',
         "document.querySelector('.al-next .al-track .al-after').style.width", 17),

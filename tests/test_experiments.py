@@ -45,7 +45,7 @@ def test_a_series_stopped_goes_on_and_gives_the_same_rows(short, monkeypatch):
     monkeypatch.setattr(experiments, "measure", measure)
     said = []
     again = json.loads(experiments.run("short", out=short / "b", say=said.append).read_text())
-    assert "going on after 2 trainings" in said[0]
+    assert "going on after 2 rows" in said[0]
     for row, other in zip(whole["rows"], again["rows"], strict=True):
         assert {**row, "seconds": 0} == {**other, "seconds": 0}
     best = min(whole["rows"][:2], key=lambda row: row["nats"])

@@ -33,6 +33,11 @@ LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, les
 
 LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_17, lesson_33]
 LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_33, lesson_34]
+    lesson_15,
+    lesson_33,
+)
+
+LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_15, lesson_33]
 REFERENCES = {
     "00.1": lesson_00.mix,
     "01.1": lesson_01.posterior,
@@ -72,6 +77,10 @@ REFERENCES = {
     "17.2": lesson_17.heun,
     "17.3": lesson_17.as_flow,
     "17.4": lesson_17.marginal_velocity,
+    "15.1": lesson_15.family_step,
+    "15.2": lesson_15.euler_step,
+    "15.3": lesson_15.two_m_step,
+    "15.4": lesson_15.measured_order,
     "33.1": lesson_33.next_token_nats,
     "33.2": lesson_33.rate,
     "33.3": lesson_33.nearest_orthogonal,
@@ -111,6 +120,7 @@ def test_there_are_at_least_two_planted_mistakes_for_each(name):
 @pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "16.4", "33.5"])
 @pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "17.5", "33.5"])
 @pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "33.5", "34.6"])
+@pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "15.5", "33.5"])
 @pytest.mark.parametrize("answer", [None, ..., lambda *a, **k: None, lambda *a, **k: ...])
 def test_an_unsolved_stub_is_not_an_error(name, answer):
     result = check(name, answer)
