@@ -79,16 +79,14 @@ class VAE(nn.Module):
 
     Args:
         width:  numbers in the hidden vectors.
-        sharp:  log v of a new decoder. At 0 it begins so blurred that z hardly matters, and may stay so.
         latent: numbers in z.
     Source: Kingma and Welling 2013, arXiv:1312.6114.
     """
 
-    def __init__(self, width: int = 64, sharp: float = -5.0, latent: int = 2):
+    def __init__(self, width: int = 64, latent: int = 2):
         super().__init__()
         self.latent = latent
         self.encoder, self.decoder = perceptron(2, width, 2 * latent), perceptron(latent, width, 4)
-        nn.init.constant_(self.decoder[-1].bias[2:], sharp)
 
     def encode(self, x: Float[Tensor, "B 2"]) -> tuple[Float[Tensor, "B Z"], Float[Tensor, "B Z"]]:
         """Mean and log variance of q(z | x)."""
@@ -100,18 +98,19 @@ class VAE(nn.Module):
         mean, log_variance = self.decoder(z).chunk(2, -1)
         return mean, log_variance.clamp(-8, 4)
 
-    def elbo(self, x: Float[Tensor, "B 2"], eps: Float[Tensor, "B Z"]) -> Float[Tensor, " B"]:
+    def elbo(self, x: Float[Tensor, "B 2"], eps: Float[Tensor, "B Z"], weight: float = 1.0) -> Float[Tensor, " B"]:
         """One-sample estimate of the bound, its second part in closed form:
 
         log p(x | z) - KL( q(z | x) || N(0, I) ),   z = a + sqrt(b) eps
 
         Args:
-            eps: standard normal; the caller draws it.
+            eps:    standard normal; the caller draws it.
+            weight: of the KL, in 0..1; only with 1 it is the bound.
         """
         a, log_b = self.encode(x)
         z = a + (log_b / 2).exp() * eps
         kl = (a**2 + log_b.exp() - log_b - 1).sum(1) / 2
-        return log_normal(x, *self.decode(z)) - kl
+        return log_normal(x, *self.decode(z)) - weight * kl
 
     @torch.no_grad()
     def log_prob(self, x: Float[Tensor, "B 2"], generator: torch.Generator, k: int = 1000) -> Float[Tensor, " B"]:
@@ -145,9 +144,13 @@ def log_normal(
 
 
 def vae_loss(model: VAE, batch, generator: torch.Generator) -> Tensor:
-    """Minus the bound, with one z for each point."""
-    x = _points(batch)
-    return -model.elbo(x, torch.randn(len(x), model.latent, generator=generator)).mean()
+    """Minus the bound, with one z for each point. The batch is x, or (x, weight of the KL).
+
+    While the KL is cheap, the decoder learns to use z; where it costs in full from the start, z may never be used at all.
+    Source: Bowman et al. 2015, arXiv:1511.06349, section 3.1.
+    """
+    x, weight = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (_points(batch), 1.0)
+    return -model.elbo(x, torch.randn(len(x), model.latent, generator=generator), weight).mean()
 
 
 # ---------------------------------------------------------------------------------------------------- a forger and a judge
