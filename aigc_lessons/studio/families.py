@@ -24,7 +24,7 @@ from aigc_lessons.training.loop import StepLog, TrainConfig, train
 from aigc_lessons.types import LossFn
 
 POINTS, BATCH = 4000, 256
-REACH = 3.0  # all points lie within -REACH..REACH, by twelve standard deviations of the noise
+REACH = 3.0  # all points lie within -REACH..REACH, by seven standard deviations of the noise
 REFERENCE_STEPS = 3200  # of diffusion; all others train as many seconds
 RATES, FIRST_RATE = (0.001, 0.003, 0.01, 0.03, 0.1), 0.01
 TUNING_SEED, SEEDS = 9, (0, 1, 2, 3, 4)
@@ -54,7 +54,7 @@ class PlaneDiffusion(nn.Module):
 
     @torch.no_grad()
     def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "n 2"]:
-        """Every estimate of x_0 is held to the square from -REACH to REACH: a single wild one would grow from step to step."""
+        """Every estimate of x_0 is held within -REACH..REACH: a single wild one would grow from step to step."""
 
         def within(x: Tensor, t: Tensor) -> Tensor:
             return self.estimate(x, t).clamp(-REACH, REACH)
