@@ -233,7 +233,6 @@ def settings(rows: list[dict]) -> Iterator[Setting]:
 
 def measure(setting: Setting) -> dict:
     """Train one setting on points of its own seed, and judge it; the row of the results."""
-    torch.set_num_threads(1)  # small matrices: a second thread would only wait
     data = toy.moons()
     points = data.draw(POINTS, torch.Generator().manual_seed(setting.seed))
     model = fresh(setting)
@@ -250,10 +249,11 @@ def measure(setting: Setting) -> dict:
 
 def ready() -> tuple[Callable[[Setting], dict], dict]:
     """The measurement, and what the card says."""
+    torch.set_num_threads(1)  # small matrices: a second thread would only wait
     return measure, {
         "network": "five families of about 9,100 weights each; `knob` is: "
         + ", ".join(f"{family.knob} ({name})" for name, family in FAMILIES.items()),
         "training": f"batches of {BATCH}, as many steps as take the time of {REFERENCE_STEPS} of diffusion",
-        "measured": judged.__doc__.split("\n\n")[1],
+        "measured": "n = 2,000; " + " ".join(judged.__doc__.split("\n\n")[1].split()),
         "data": {"source": f"data.toy.moons(), {POINTS} points for each seed"},
     }
