@@ -74,8 +74,8 @@ function render({ model, el }) {
   group.append(...choices);
   const roll = button("roll downhill", () => (rolling ? halt() : start()));
   const put = (name, m, w) => button(name, () => { halt(); [mean, width] = [m(), w]; paint(); settle(); });
-  row.append(group, make("span", { className: "al-note", textContent: "put q:" }), put("between", () => 0, 0.5), put("on the left hump", () => -apart / 2, 0.5),
-    put("on the right hump", () => apart / 2, 0.5), put("over both", () => 0, 2), make("span", { className: "al-note", textContent: "and then:" }), roll);
+  row.append(group, make("span", { className: "al-note", textContent: "put q:" }), put("between", () => 0, 0.5), put("left hump", () => -apart / 2, 0.5),
+    put("right hump", () => apart / 2, 0.5), put("over both", () => 0, 2), roll);
   const canvas = make("canvas");
   canvas.setAttribute("role", "img");
   const sliders = make("div", { className: "al-sliders" });
@@ -173,7 +173,7 @@ function render({ model, el }) {
     const term = (x) => { const a = logP(x), b = logNormal(x, mean, width); return direction === "forward" ? Math.exp(a) * (a - b) : Math.exp(b) * (b - a); };
     let most = 0.4;
     for (let x = -REACH; x <= REACH; x += 0.02) most = Math.max(most, term(x));
-    const base = LOW.bottom - 34, unit = (base - LOW.top) / most;
+    const base = LOW.bottom - 34, unit = (base - LOW.top) / (1.04 * most);
     curve(term, LOW, unit, base, { fill: hatched, stroke: "#b35c00", keep: (y) => y > 0 });
     curve(term, LOW, unit, base, { fill: "#bfe5d9", stroke: GREEN, keep: (y) => y < 0 });
     paper.strokeStyle = GREY; paper.lineWidth = 1;

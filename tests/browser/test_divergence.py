@@ -46,7 +46,7 @@ def agrees(page):
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
-@pytest.mark.parametrize("put", ["between", "on the left hump", "on the right hump", "over both"])
+@pytest.mark.parametrize("put", ["between", "left hump", "right hump", "over both"])
 def test_the_browser_says_what_python_says(page, direction, put):
     press(page, direction)
     press(page, put)
@@ -87,7 +87,7 @@ def test_rolling_downhill_ends_where_python_says(page):
     assert "al-yes" in page.locator(".al-kl .al-verdict").get_attribute("class")
     shot(page, "03_found")
     press(page, "reverse")
-    press(page, "on the right hump")
+    press(page, "right hump")
     choose(page, "mean", 1.2)
     press(page, "roll downhill")
     page.wait_for_function(f"{DRAWN}.endsWith('false')")
