@@ -98,7 +98,9 @@ class VAE(nn.Module):
         mean, log_variance = self.decoder(z).chunk(2, -1)
         return mean, log_variance.clamp(-8, 4)
 
-    def elbo(self, x: Float[Tensor, "B 2"], eps: Float[Tensor, "B Z"], weight: float = 1.0) -> Float[Tensor, " B"]:
+    def elbo(
+        self, x: Float[Tensor, "B 2"], eps: Float[Tensor, "B Z"], weight: float | Float[Tensor, ""] = 1.0
+    ) -> Float[Tensor, " B"]:
         """One-sample estimate of the bound, its second part in closed form:
 
         log p(x | z) - KL( q(z | x) || N(0, I) ),   z = a + sqrt(b) eps

@@ -130,7 +130,7 @@ def fit(setting: Setting, model: nn.Module, points: Float[Tensor, "N 2"], log_ev
 
     def batches(step: int):
         x = rounds(step)[0]
-        return (x, min(1.0, (step + 1) / (setting.knob + 1))) if setting.family == "VAE" else x
+        return (x, torch.tensor(min(1.0, (step + 1) / (setting.knob + 1)))) if setting.family == "VAE" else x
 
     return train(model, loss, batches, config)
 
