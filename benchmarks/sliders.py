@@ -22,6 +22,8 @@ CASES = {
     "map of AIGC (in the browser)": (
         "01_what_is_aigc.ipynb", '.al-aigc [tabindex="0"]',
         "document.querySelector('.al-aigc').dataset.chosen", 17),
+    "two directions of KL (in the browser)": (
+        "03_generative_models.ipynb", '.al-kl [data-control="mean"]', "document.querySelector('.al-kl').dataset.drawn", 17),
     "forward process (in the browser)": (
         "10_forward_process.ipynb", ".al-forward input", "document.querySelector('.al-forward').dataset.drawn", 17),
     "posterior (in the browser)": (

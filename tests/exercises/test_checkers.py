@@ -11,6 +11,7 @@ from aigc_lessons.exercises import (
     lesson_00,
     lesson_01,
     lesson_02,
+    lesson_03,
     lesson_10,
     lesson_11,
     lesson_12,
@@ -38,6 +39,7 @@ LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, les
 )
 
 LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_15, lesson_33]
+LESSONS = [lesson_00, lesson_01, lesson_02, lesson_03, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_33]
 REFERENCES = {
     "00.1": lesson_00.mix,
     "01.1": lesson_01.posterior,
@@ -47,6 +49,10 @@ REFERENCES = {
     "02.2": lesson_02.squared_distances,
     "02.3": lesson_02.adam,
     "02.4": lesson_02.backward,
+    "03.1": lesson_03.binned_log_likelihood,
+    "03.2": lesson_03.covering,
+    "03.3": lesson_03.elbo_estimate,
+    "03.4": lesson_03.coupled_log_prob,
     "10.1": lesson_10.alpha_bars,
     "10.2": lesson_10.jump,
     "10.3": lesson_10.kl_to_noise,
@@ -121,6 +127,7 @@ def test_there_are_at_least_two_planted_mistakes_for_each(name):
 @pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "17.5", "33.5"])
 @pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "33.5", "34.6"])
 @pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "15.5", "33.5"])
+@pytest.mark.parametrize("name", [*REFERENCES, "03.5", "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "33.5"])
 @pytest.mark.parametrize("answer", [None, ..., lambda *a, **k: None, lambda *a, **k: ...])
 def test_an_unsolved_stub_is_not_an_error(name, answer):
     result = check(name, answer)
