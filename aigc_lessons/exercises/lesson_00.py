@@ -43,3 +43,6 @@ def check_mix(answer) -> CheckResult:
         praise="Right on seven inputs, the two ends included. You have written the forward process of every lesson to come.",
         hint="One weight multiplies x0, the other eps; their squares add up to 1.",
     )  # fmt: skip
+
+
+REFERENCES = {"00.1": mix}

@@ -296,3 +296,6 @@ def check_better_digits(answer) -> CheckResult:
     elif mine.close > most_close:
         hint = "Too close to the training images: a rule can move each drawn digit a little and leave it the same digit."
     return CheckResult("01.4", not hint, message, hint)
+
+
+REFERENCES = {"01.1": posterior, "01.2": expected_x2, "01.3": next_given}

@@ -327,3 +327,6 @@ def check_density(answer) -> CheckResult:
     elif mine.nats <= lesson.nats + GOAL:
         hint = "Try a small Gaussian on every point in place of bins, and choose its width on points that you held back."
     return CheckResult("03.5", not hint, message, hint)
+
+
+REFERENCES = {"03.1": binned_log_likelihood, "03.2": covering, "03.3": elbo_estimate, "03.4": coupled_log_prob}

@@ -248,3 +248,6 @@ def check_better_schedule(answer) -> CheckResult:
                 hint = "That is the cosine schedule itself, which knows nothing of the data. Use power and count."
     lines.append(f"expected: no step above {LIMIT} (a fair share is {1 / STEPS:g}), abar_T at most {LAST:g}")
     return CheckResult("10.5", not hint, "\n".join(lines), hint)
+
+
+REFERENCES = {"10.1": alpha_bars, "10.2": jump, "10.3": kl_to_noise, "10.4": drowning_times}

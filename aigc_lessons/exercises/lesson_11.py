@@ -336,3 +336,6 @@ def check_better_variances(answer) -> CheckResult:
                     hint = f"That is DDPM's choice {choice!r}, which does not know the data. Use error."
     lines.append(f"expected: each at most {LIMIT} of the better one of the two")
     return CheckResult("11.5", not hint, "\n".join(lines), hint)
+
+
+REFERENCES = {"11.1": step_back, "11.2": kl, "11.3": eps_weights, "11.4": bound_of}

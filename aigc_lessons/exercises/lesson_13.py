@@ -318,3 +318,6 @@ def check_better_sampler(answer) -> CheckResult:
     elif mine.ratio > most_ratio:
         hint = "Readable, but too much alike: pull less hard, or only in a part of the walk."
     return CheckResult("13.5", not hint, message, hint)
+
+
+REFERENCES = {"13.1": velocity, "13.2": ddim_step, "13.3": guided, "13.4": frechet}

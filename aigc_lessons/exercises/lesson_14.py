@@ -315,3 +315,6 @@ def check_annealing(answer) -> CheckResult:
         else:
             hint = "The hills come out too wide: smaller steps at the end, and a last level with less noise of its own."
     return CheckResult("14.3", not hint, message, hint)
+
+
+REFERENCES = {"14.1": mixture_score, "14.2": langevin_step, "14.4": flow_velocity, "14.5": hutchinson}

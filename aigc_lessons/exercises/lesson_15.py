@@ -300,3 +300,6 @@ def check_better_grid(answer) -> CheckResult:
         else:
             hint = "Steps even in half the log-SNR, between about 0.95 T and 0.02 T, suit a straight line in lambda."
     return CheckResult("15.5", not hint, "\n".join(lines), hint)
+
+
+REFERENCES = {"15.1": family_step, "15.2": euler_step, "15.3": two_m_step, "15.4": measured_order}

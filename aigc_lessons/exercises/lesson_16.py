@@ -226,3 +226,6 @@ def check_scale(answer) -> CheckResult:
             "Good digits, but together too far from real ones: what does the very first step do to them?"
         )  # fmt: skip
     return CheckResult("16.4", not hint, message, hint)
+
+
+REFERENCES = {"16.1": pushed, "16.2": tilted, "16.3": flow_variance}

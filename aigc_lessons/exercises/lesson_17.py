@@ -320,3 +320,6 @@ def check_solver(answer) -> CheckResult:
                 "Where do the paths bend? Put more of the times there; and a step may use the slopes of the steps before it."
             )
     return CheckResult("17.5", not hint, message, hint)
+
+
+REFERENCES = {"17.1": flow_loss, "17.2": heun, "17.3": as_flow, "17.4": marginal_velocity}

@@ -325,3 +325,6 @@ def check_cutting(answer) -> CheckResult:
 
 
 _CUT = "Which signs always stand together in a play and are kept apart by the pattern? Print bpe.split of a few lines."
+
+
+REFERENCES = {"30.1": bits_per_byte, "30.2": bigram, "30.3": merge_step, "30.4": spell}

@@ -283,3 +283,6 @@ def check_plan(answer) -> CheckResult:
 
 
 _PLAN = "Return three things: a GPTConfig, a TrainConfig, and the batch size."
+
+
+REFERENCES = {"33.1": next_token_nats, "33.2": rate, "33.3": nearest_orthogonal, "33.4": power_law}

@@ -314,3 +314,6 @@ def check_filter(answer) -> CheckResult:
         else "Too many words do not exist: the tail is not cut where the network is sure."
     )
     return CheckResult("34.6", False, message, hint)
+
+
+REFERENCES = {"34.1": at_temperature, "34.2": nucleus, "34.3": penalised, "34.4": attend_new, "34.5": leftover}

@@ -1,102 +1,23 @@
 """Every checker passes its reference, fails every planted mistake with the right words, and survives any nonsense."""
 
+import importlib
+import pkgutil
+
 import pytest
 import torch
 
+from aigc_lessons import exercises
 from aigc_lessons.diffusion.guidance import classifier_free
 from aigc_lessons.diffusion.samplers import final, sample
-from aigc_lessons.exercises import (
-    check,
-    core,
-    lesson_00,
-    lesson_01,
-    lesson_02,
-    lesson_03,
-    lesson_10,
-    lesson_11,
-    lesson_12,
-    lesson_13,
-    lesson_14,
-    lesson_30,
-    lesson_33,
-    lesson_34,
-)
+from aigc_lessons.exercises import check, core, lesson_00, lesson_13
 
-LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_30, lesson_33]
-    lesson_16,
-    lesson_33,
-)
-
-LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_16, lesson_33]
-    lesson_17,
-    lesson_33,
-)
-
-LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_17, lesson_33]
-LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_33, lesson_34]
-    lesson_15,
-    lesson_33,
-)
-
-LESSONS = [lesson_00, lesson_01, lesson_02, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_15, lesson_33]
-LESSONS = [lesson_00, lesson_01, lesson_02, lesson_03, lesson_10, lesson_11, lesson_12, lesson_13, lesson_14, lesson_33]
-REFERENCES = {
-    "00.1": lesson_00.mix,
-    "01.1": lesson_01.posterior,
-    "01.2": lesson_01.expected_x2,
-    "01.3": lesson_01.next_given,
-    "02.1": lesson_02.softmax,
-    "02.2": lesson_02.squared_distances,
-    "02.3": lesson_02.adam,
-    "02.4": lesson_02.backward,
-    "03.1": lesson_03.binned_log_likelihood,
-    "03.2": lesson_03.covering,
-    "03.3": lesson_03.elbo_estimate,
-    "03.4": lesson_03.coupled_log_prob,
-    "10.1": lesson_10.alpha_bars,
-    "10.2": lesson_10.jump,
-    "10.3": lesson_10.kl_to_noise,
-    "10.4": lesson_10.drowning_times,
-    "11.1": lesson_11.step_back,
-    "11.2": lesson_11.kl,
-    "11.3": lesson_11.eps_weights,
-    "11.4": lesson_11.bound_of,
-    "12.1": lesson_12.ddpm_loss,
-    "12.2": lesson_12.ddpm_step,
-    "12.3": lesson_12.to_eps,
-    "13.1": lesson_13.velocity,
-    "13.2": lesson_13.ddim_step,
-    "13.3": lesson_13.guided,
-    "13.4": lesson_13.frechet,
-    "14.1": lesson_14.mixture_score,
-    "14.2": lesson_14.langevin_step,
-    "14.4": lesson_14.flow_velocity,
-    "14.5": lesson_14.hutchinson,
-    "30.1": lesson_30.bits_per_byte,
-    "30.2": lesson_30.bigram,
-    "30.3": lesson_30.merge_step,
-    "30.4": lesson_30.spell,
-    "16.1": lesson_16.pushed,
-    "16.2": lesson_16.tilted,
-    "16.3": lesson_16.flow_variance,
-    "17.1": lesson_17.flow_loss,
-    "17.2": lesson_17.heun,
-    "17.3": lesson_17.as_flow,
-    "17.4": lesson_17.marginal_velocity,
-    "15.1": lesson_15.family_step,
-    "15.2": lesson_15.euler_step,
-    "15.3": lesson_15.two_m_step,
-    "15.4": lesson_15.measured_order,
-    "33.1": lesson_33.next_token_nats,
-    "33.2": lesson_33.rate,
-    "33.3": lesson_33.nearest_orthogonal,
-    "33.4": lesson_33.power_law,
-    "34.1": lesson_34.at_temperature,
-    "34.2": lesson_34.nucleus,
-    "34.3": lesson_34.penalised,
-    "34.4": lesson_34.attend_new,
-    "34.5": lesson_34.leftover,
-}
+LESSONS = [
+    importlib.import_module(f"{exercises.__name__}.{module.name}")
+    for module in pkgutil.iter_modules(exercises.__path__)
+    if module.name.startswith("lesson_")
+]
+REFERENCES = {name: reference for lesson in LESSONS for name, reference in lesson.REFERENCES.items()}
+OPEN = [name for name in core._CHECKERS if name not in REFERENCES]  # where any answer that is good enough passes
 PLANTED = [(name, m) for lesson in LESSONS for name, ms in lesson.MISTAKES.items() for m in ms]
 
 
@@ -122,12 +43,7 @@ def test_there_are_at_least_two_planted_mistakes_for_each(name):
     assert sum(n == name for n, _ in PLANTED) >= 2
 
 
-@pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "30.5", "33.5"])
-@pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "16.4", "33.5"])
-@pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "17.5", "33.5"])
-@pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "33.5", "34.6"])
-@pytest.mark.parametrize("name", [*REFERENCES, "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "15.5", "33.5"])
-@pytest.mark.parametrize("name", [*REFERENCES, "03.5", "10.5", "11.5", "12.4", "12.5", "13.5", "14.3", "33.5"])
+@pytest.mark.parametrize("name", [*REFERENCES, *OPEN])
 @pytest.mark.parametrize("answer", [None, ..., lambda *a, **k: None, lambda *a, **k: ...])
 def test_an_unsolved_stub_is_not_an_error(name, answer):
     result = check(name, answer)
