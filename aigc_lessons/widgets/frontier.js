@@ -161,7 +161,7 @@ function render({ model, el }) {
     say("evaluations of the network for a digit", (PLOT.left + PLOT.right) / 2, PLOT.bottom + 31, { align: "center" });
     if (measure === "ratio") {
       line([[PLOT.left, height(given.ends[scale])], [PLOT.right, height(given.ends[scale])]], INK, 1, [4, 3]);
-      say("full walk", PLOT.right - 4, height(given.ends[scale]) + 13, { align: "right", size: 11, colour: INK });
+      say("full walk", PLOT.left + 5, height(given.ends[scale]) - 5, { size: 11, colour: INK });
     }
     line([[across(here.evaluations), PLOT.top], [across(here.evaluations), PLOT.bottom]], FAINT, 1);
     const order = methods.map((_, i) => i).filter((i) => i !== method).concat(method); // the chosen one on top
