@@ -87,6 +87,7 @@ def test_a_click_follows_another_point_and_a_click_on_the_chart_sets_the_steps(p
     left = state(page)[3]
     page.mouse.click(x(262), y(238))
     assert state(page)[3] != left
+    page.locator(WAY).focus()
     page.keyboard.press("End")
     shot(page, "17_followed")
 
