@@ -1,7 +1,7 @@
 """What the forward process does to a data set: to its pixels, to its frequencies, and to the last step.
 
-Three quantities judge a schedule on data: how far q(x_T | x_0) is from pure noise, how much of the data the best linear
-guess could still recover at each step, and which steps destroy next to nothing.
+Three quantities judge a schedule on data: how far q(x_T | x_0) is from pure noise, how much of the data a guess wave by
+wave could still recover at each step, and which steps destroy next to nothing.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def band_power(images: Float[Tensor, "N 1 H W"]) -> tuple[Float[Tensor, " K"], I
 def recoverable(
     alpha_bars: Float[Tensor, " T1"], power: Float[Tensor, " K"], count: Shaped[Tensor, " K"]
 ) -> Float[Tensor, " T1"]:
-    """The share of the data's variance that the best linear guess of x_0 explains, given x_t.
+    """The share of the data's variance that the best guess of x_0 explains which takes each wave by itself, given x_t.
 
     R_t = sum_k n_k P_k g_k / sum_k n_k P_k,   g_k = abar_t P_k / (abar_t P_k + 1 - abar_t)
 
