@@ -1,5 +1,6 @@
 """Lesson 10: alpha-bar, a jump between two times, the distance to noise, when a frequency drowns, a schedule to beat."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -59,6 +60,7 @@ def _times(buried):
     return wrong
 
 
+SQUARE = "The mean of q enters squared, (sqrt(abar) x0)^2 of each pixel: a square was forgotten."
 NO_START = "T betas give T + 1 numbers: the first is abar_0 = 1, before anything has happened."
 MISTAKES = {
     "10.1": [
@@ -98,6 +100,12 @@ MISTAKES = {
                 "You squared the mean of the pixels; each pixel is squared first, then the mean is taken."),
         Mistake(lambda x0, abar: (abar**2 * x0.square().mean() - abar - torch.tensor(1 - abar).log()) / 2,
                 "The mean of q is sqrt(abar) x0, so its square is abar x0^2: the root is gone after squaring."),
+        Mistake(lambda x0, abar: kl_to_noise(x0, abar) / math.log(2),
+                "Those are bits. The exercise asks for nats: the natural logarithm, and no division by log 2."),
+        Mistake(lambda x0, abar: (abar**0.5 * x0.mean() - abar - torch.tensor(1 - abar).log()) / 2, SQUARE),
+        Mistake(lambda x0, abar: (abar * (x0.mean() - 1) - torch.tensor(1 - abar).log()) / 2, SQUARE),
+        Mistake(lambda x0, abar: ((1 + abar * x0.square().mean()) / (1 - abar) - 1 + torch.tensor(1 - abar).log()) / 2,
+                "That is the KL from N(0, I) to q, the other way round: what q's variance divides belongs above the line."),
         Mistake(lambda x0, abar: abar * x0.square().mean() / 2,
                 "That is the part of the mean. The variance of q is 1 - abar and not 1: it has a part too."),
     ],
@@ -108,6 +116,10 @@ MISTAKES = {
                 "You did not use the power: that is where the two factors are equal, the same t for every band."),
         Mistake(_times(lambda P, abar: abar * P <= 1),
                 "The noise has power 1 - abar at time t; you compare with 1, its power at the end."),
+        Mistake(lambda power, alpha_bars: len(alpha_bars) - drowning_times(power, alpha_bars),
+                "You counted the times at which the band is buried. The first of them is asked for: count those before."),
+        Mistake(_times(lambda P, abar: abar * P < 1 - abar),
+                "Nearly: a band that is exactly as strong as the noise counts as buried, so <= and not <."),
         Mistake(lambda power, alpha_bars: (drowning_times(power, alpha_bars) - 1).clamp(min=0),
                 "One too early: you return the last step at which the band is still above the noise."),
         Mistake(lambda power, alpha_bars: drowning_times(power, alpha_bars) % len(alpha_bars),
@@ -175,6 +187,7 @@ def check_drowning_times(answer) -> CheckResult:
         {"power": 10 ** (3 * _uniform(k, n) - 2), "alpha_bars": s}
         for k, (n, s) in enumerate(zip([3, 5, 8, 6, 4, 3], schedules, strict=True))
     ]
+    inputs[-1]["power"][0] = 1.0  # beta_1 = 1/2: exactly as strong as the noise at t = 1
     inputs.append(inputs[0] | {"power": torch.zeros(2).double()})  # nothing there: buried by the first step
     return compare(
         "10.4", answer, drowning_times, inputs, MISTAKES["10.4"],

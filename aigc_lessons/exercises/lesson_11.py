@@ -2,16 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from aigc_lessons.diffusion.bound import Choice, evenly_cut, from_errors, reverse_variances, stratified_noise
-from aigc_lessons.diffusion.mixture import ring, spiral
+from aigc_lessons.diffusion.bound import evenly_cut, reverse_variances
+from aigc_lessons.diffusion.mixture import ring
 from aigc_lessons.diffusion.schedule import NoiseSchedule, cosine_schedule, from_betas, linear_schedule
 from aigc_lessons.exercises.core import CheckResult, Mistake, attempt, call, compare, exercise, noise
+from aigc_lessons.exercises.widths import STEPS, Measured, gap, measured
 
 
 def step_back(abar_s, abar_t):
@@ -84,19 +84,33 @@ def _right_kl(square, v, s):
     return (v / s - 1 - torch.log(v / s) + square / s) / 2
 
 
-def _terms(denoise, alpha_bars, x0, eps, last=1.0, constant=1.0, weight=lambda w, t, abar: w, first=None):
-    """The bound by the lesson's formulas, with something changed."""
+def _terms(
+    denoise,
+    alpha_bars,
+    x0,
+    eps,
+    last=1.0,
+    constant=1.0,
+    weight=lambda w, t, abar: w,
+    first=None,
+    noisy=0,
+    told=0,
+    each=False,
+):
+    """The bound by the lesson's formulas, with something changed; x_t of step t - noisy, a denoiser told t - told."""
     T, D = len(alpha_bars) - 1, x0.shape[1]
     v, snr = 1 - alpha_bars[T], alpha_bars / (1 - alpha_bars)
     nats = last * ((1 - v) * x0.square() + v - 1 - torch.log(v)).sum(1) / 2
     for t in range(1, T + 1):
-        x_t = alpha_bars[t] ** 0.5 * x0 + (1 - alpha_bars[t]) ** 0.5 * eps[t - 1]
-        off = (x0 - denoise(x_t, torch.full((len(x0),), t))).square().sum(1)
+        abar = alpha_bars[t - noisy]
+        x_t = abar**0.5 * x0 + (1 - abar) ** 0.5 * eps[t - 1]
+        off = (x0 - denoise(x_t, torch.full((len(x0),), t - told))).square().sum(1)
         beta = 1 - alpha_bars[1]
         if t == 1:
             nats = nats + (off / (2 * beta) if first is None else first(off, beta))
+        if t == 1 or each:
             nats = nats + constant * D / 2 * torch.log(2 * math.pi * beta)
-        else:
+        if t > 1:
             nats = nats + weight((snr[t - 1] - snr[t]) / 2, t, alpha_bars) * off
     return nats
 
@@ -114,6 +128,13 @@ def _eps(rule):
     return lambda alpha_bars: _weights(alpha_bars, rule)
 
 
+def _fraction(alpha_bars):
+    """(SNR_t / SNR_{t-1} - 1) / 2."""
+    snr = alpha_bars / (1 - alpha_bars)
+    return (snr[1:] / snr[:-1] - 1) / 2
+
+
+UPSIDE_DOWN = "The fraction is upside down: SNR_{t-1} is the larger one and stands above the line. A weight is positive."
 FIRST = "w_1 is special: p(x_0 | x_1) has variance beta_1, not 0. Put 1 / (2 alpha_1) in the first place."
 MISTAKES = {
     "11.1": [
@@ -156,6 +177,12 @@ MISTAKES = {
                 "Those are the weights of an error in x_0. An error in eps is sqrt(abar_t / (1 - abar_t)) times as large."),
         Mistake(lambda alpha_bars: 2 * eps_weights(alpha_bars),
                 "The factor 1/2 of the KL is missing."),
+        Mistake(lambda alpha_bars: torch.cat([eps_weights(alpha_bars)[:1], 2 * eps_weights(alpha_bars)[1:]]),
+                "w_1 is right. From t = 2 on the factor 1/2 of the KL is missing."),
+        Mistake(lambda alpha_bars: torch.cat([eps_weights(alpha_bars)[:1], _fraction(alpha_bars)[1:]]),
+                UPSIDE_DOWN),
+        Mistake(lambda alpha_bars: _fraction(alpha_bars),
+                UPSIDE_DOWN),
         Mistake(_eps(lambda now, before, alpha: (1 - alpha) / (2 * alpha * (1 - now))),
                 "That is DDPM's other choice, sigma^2 = beta. With the posterior's, 1 - abar_{t-1} stands below the line."),
         Mistake(lambda alpha_bars: eps_weights(alpha_bars) * (alpha_bars[1:] / alpha_bars[:-1]),
@@ -176,6 +203,14 @@ MISTAKES = {
                 "L_0 needs off / (2 beta_1): the 2 is missing."),
         Mistake(lambda denoise, alpha_bars, x0, eps: _terms(denoise, alpha_bars, x0, eps, constant=1 / x0.shape[1]),
                 "The constant of L_0 is there once for each coordinate: D/2 log(2 pi beta_1)."),
+        Mistake(lambda denoise, alpha_bars, x0, eps: bound_of(denoise, alpha_bars, x0, eps) / x0.shape[1],
+                "Those are nats a coordinate, a mean over D. Asked for are the nats of the whole row: sum over D."),
+        Mistake(_changed(noisy=1),
+                "You mix with alpha_bars[t - 1], which gives x_{t-1}. The denoiser is asked about x_t: alpha_bars[t]."),
+        Mistake(_changed(told=1),
+                "x_t has gone through t steps, and the denoiser must be told so: t, not t - 1."),
+        Mistake(_changed(each=True),
+                "D/2 log(2 pi beta_1) belongs to L_0 alone; you add it at every step. A KL has no such constant."),
         Mistake(lambda denoise, alpha_bars, x0, eps: _terms(denoise, alpha_bars, x0, eps.roll(1, 0)),
                 "The noise of step t is eps[t - 1]: Python counts from 0."),
     ],
@@ -273,39 +308,7 @@ def check_bound(answer) -> CheckResult:
 
 # ---------------------------------------------------------------------------------------------- 11.5, widths to beat two
 
-STEPS, LIMIT = 10, 0.93  # of the gap of the better one of DDPM's two choices
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """What a perfect denoiser is off on a data set: E (x_0 - guess)^2 of a coordinate for t = 1..T, and the truth."""
-
-    error: Tensor
-    mean_square: float
-    truth: float  # E -log p(x_0), nats a coordinate
-
-
-@lru_cache(maxsize=1)
-def measured() -> dict[str, Measured]:
-    """Three data sets that the lesson does not show."""
-    schedule, generator = evenly_cut(STEPS), torch.Generator().manual_seed(5)
-    abar = schedule.alpha_bars[1:]
-    wide = Measured(4 * (1 - abar) / (4 * abar + 1 - abar), 4.0, math.log(8 * math.pi * math.e) / 2)
-    found = {"one Gaussian of variance 4": wide}
-    for name, mixture in {"five wide blobs": ring(5, spread=0.4), "a thin spiral": spiral(30)}.items():
-        x0 = mixture.draw(2048, generator)[0].double()
-        error = []
-        for t in range(1, STEPS + 1):
-            x_t = schedule.add_noise(x0, torch.tensor(t), stratified_noise(x0, generator))
-            error.append((x0 - mixture.denoise(x_t, schedule.alpha_bars[t])).square().mean())
-        truth = -mixture.log_prob(x0).mean().item() / 2
-        found[name] = Measured(torch.stack(error), x0.square().mean().item(), truth)
-    return found
-
-
-def gap(data: Measured, variances: Tensor) -> float:
-    """The bound less the truth, nats a coordinate."""
-    return from_errors(evenly_cut(STEPS), data.error, data.mean_square, variances).sum().item() - data.truth
+LIMIT = 0.93  # of the gap of the better one of DDPM's two choices
 
 
 def _scored(answer, data: Measured) -> float:
@@ -313,27 +316,28 @@ def _scored(answer, data: Measured) -> float:
     if not isinstance(got, Tensor) or got.shape != (STEPS,):
         shape = getattr(got, "shape", type(got).__name__)
         raise ValueError(f"return sigma_t^2 for t = 1..{STEPS}: shape ({STEPS},), got {shape}")
+    if got[0] == 0:
+        raise ValueError("the first entry, sigma_1^2, is 0: at t = 1 it must be positive (beta~_1 is 0; think of beta_1)")
     return gap(data, got)
 
 
 @exercise("11.5")
 def check_better_variances(answer) -> CheckResult:
     lines, hint = [], ""
+    same = {"posterior", "beta"}  # which of the two choices the answer's gaps are, on all data sets so far
     for name, data in measured().items():
         mine = attempt("11.5", answer, lambda choose: _scored(choose, data), f"for {name}:")  # noqa: B023
         if isinstance(mine, CheckResult):
             return mine
-        offered: dict[Choice, float] = {
-            choice: gap(data, reverse_variances(evenly_cut(STEPS), choice)) for choice in ("posterior", "beta")
-        }
+        offered = {choice: gap(data, reverse_variances(evenly_cut(STEPS), choice)) for choice in ("posterior", "beta")}
         goal = LIMIT * min(offered.values())
         lines.append(f"{name}: gap {mine:.3f} nats (posterior {offered['posterior']:.3f}, beta {offered['beta']:.3f},"
                      f" goal {goal:.3f})")  # fmt: skip
         if not hint and not mine <= goal:
             hint = f"Not yet for {name}. A width should hold the noise of the step and the doubt about x_0: use error."
-            for choice, theirs in offered.items():
-                if abs(mine - theirs) < 1e-9:
-                    hint = f"That is DDPM's choice {choice!r}, which does not know the data. Use error."
+        same = {choice for choice in same if abs(mine - offered[choice]) < 1e-9}
+    if hint and same:
+        hint = f"That is DDPM's choice {min(same)!r}, which does not know the data. Use error."
     lines.append(f"expected: each at most {LIMIT} of the better one of the two")
     return CheckResult("11.5", not hint, "\n".join(lines), hint)
 

@@ -1,6 +1,7 @@
 """Lesson 12: the loss, DDPM's step, conversions between targets, a whole diffusion model, and a plan to beat."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -12,117 +13,10 @@ from aigc_lessons.diffusion.objective import denoiser, diffusion_loss
 from aigc_lessons.diffusion.samplers import final, sample
 from aigc_lessons.diffusion.schedule import NoiseSchedule, linear_schedule
 from aigc_lessons.evaluation.points import energy_distance, landing
-from aigc_lessons.exercises.core import CheckResult, Mistake, attempt, call, compare, exercise, noise
+from aigc_lessons.exercises.core import CheckResult, attempt, call, compare, describe, exercise, noise
+from aigc_lessons.exercises.wrong_ddpm import MISTAKES, ddpm_loss, ddpm_step, to_eps
 from aigc_lessons.training import budget
 from aigc_lessons.training.loop import TrainConfig, train
-
-
-def ddpm_loss(network, x0, t, eps, alpha_bars):
-    abar = alpha_bars[t][:, None]
-    return (network(abar.sqrt() * x0 + (1 - abar).sqrt() * eps, t) - eps).square().mean()
-
-
-def to_eps(prediction, x_t, abar, target):
-    if target == "x0":
-        return (x_t - abar.sqrt() * prediction) / (1 - abar).sqrt()
-    if target == "v":
-        return abar.sqrt() * prediction + (1 - abar).sqrt() * x_t
-    return prediction
-
-
-def ddpm_step(x_t, eps, z, t, betas):
-    alpha_bars = torch.cat([torch.ones(1, dtype=betas.dtype), (1 - betas).cumprod(0)])
-    beta, abar, before = betas[t - 1], alpha_bars[t], alpha_bars[t - 1]
-    mean = (x_t - beta / (1 - abar).sqrt() * eps) / (1 - beta).sqrt()
-    return mean + (beta * (1 - before) / (1 - abar)).sqrt() * z
-
-
-def _noisy(x0, t, eps, alpha_bars, signal=torch.sqrt, strength=torch.sqrt):
-    abar = alpha_bars[t][:, None]
-    return signal(abar) * x0 + strength(1 - abar) * eps
-
-
-def _slip(x_t, eps, z, t, betas, *, sigma=None, shrink=None, push=None, index=0):
-    """DDPM's step with one part replaced."""
-    alpha_bars = torch.cat([torch.ones(1, dtype=betas.dtype), (1 - betas).cumprod(0)])
-    beta, abar, before = betas[min(t - 1 + index, len(betas) - 1)], alpha_bars[t], alpha_bars[t - 1]
-    posterior = (beta * (1 - before) / (1 - abar)).sqrt()
-    push = beta / (1 - abar).sqrt() if push is None else push(beta, abar)
-    mean = (x_t - push * eps) / ((1 - beta).sqrt() if shrink is None else shrink(beta, abar))
-    return mean + (posterior if sigma is None else sigma(beta, posterior)) * z
-
-
-MISTAKES = {
-    "12.1": [
-        Mistake(
-            lambda network, x0, t, eps, alpha_bars: (
-                network(_noisy(x0, t, eps, alpha_bars, strength=lambda v: v), t) - eps
-            ).square().mean(),
-            "The noise enters with sqrt(1 - abar), not with 1 - abar: a square root was forgotten.",
-        ),
-        Mistake(
-            lambda network, x0, t, eps, alpha_bars: (
-                network(_noisy(x0, t, eps, alpha_bars, signal=lambda v: v), t) - eps
-            ).square().mean(),
-            "The signal enters with sqrt(abar), not with abar: a square root was forgotten.",
-        ),
-        Mistake(
-            lambda network, x0, t, eps, alpha_bars: (network(_noisy(x0, t, eps, alpha_bars), t) - x0).square().mean(),
-            "This network is asked for the noise: compare its answer with eps, not with x0.",
-        ),
-        Mistake(
-            lambda network, x0, t, eps, alpha_bars: (network(_noisy(x0, t, eps, alpha_bars), t) - eps).square().sum(),
-            "Take the mean over all entries, not the sum: the loss should not grow with the batch.",
-        ),
-        Mistake(
-            lambda network, x0, t, eps, alpha_bars: (network(_noisy(x0, t - 1, eps, alpha_bars), t) - eps).square().mean(),
-            "alpha_bars[0] is clean data here, so step t has alpha_bars[t], not alpha_bars[t - 1].",
-        ),
-    ],
-    "12.3": [
-        Mistake(
-            lambda prediction, x_t, abar, target: abar.sqrt() * prediction - (1 - abar).sqrt() * x_t
-            if target == "v" else to_eps(prediction, x_t, abar, target),
-            "For v the two terms add up: put x_t and v into sqrt(abar) v + sqrt(1 - abar) x_t and see x0 cancel.",
-        ),
-        Mistake(
-            lambda prediction, x_t, abar, target: (x_t - abar.sqrt() * prediction) / (1 - abar)
-            if target == "x0" else to_eps(prediction, x_t, abar, target),
-            "Solve x_t = sqrt(abar) x0 + sqrt(1 - abar) eps for eps: what you divide by needs its square root.",
-        ),
-        Mistake(
-            lambda prediction, x_t, abar, target: prediction,
-            "Only for target 'eps' is the prediction itself the answer.",
-        ),
-        Mistake(
-            lambda prediction, x_t, abar, target: abar.sqrt() * x_t - (1 - abar).sqrt() * prediction
-            if target == "v" else to_eps(prediction, x_t, abar, target),
-            "For v this gives x0. Which combination of x_t and v gives eps?",
-        ),
-    ],
-    "12.2": [
-        Mistake(
-            lambda **given: _slip(**given, sigma=lambda beta, posterior: beta.sqrt()),
-            "sqrt(beta_t) is the other choice of the paper; asked for is the posterior's variance, which is 0 at t = 1.",
-        ),
-        Mistake(
-            lambda **given: _slip(**given, sigma=lambda beta, posterior: posterior**2),
-            "z is multiplied by a standard deviation: take the root of the variance.",
-        ),
-        Mistake(
-            lambda **given: _slip(**given, shrink=lambda beta, abar: abar.sqrt()),
-            "The step divides by the root of alpha_t = 1 - beta_t, the share of one step, not of abar_t, that of all.",
-        ),
-        Mistake(
-            lambda **given: _slip(**given, push=lambda beta, abar: beta / (1 - abar)),
-            "eps is multiplied by beta_t / sqrt(1 - abar_t): a square root was forgotten.",
-        ),
-        Mistake(
-            lambda **given: _slip(**given, index=1),
-            "betas[0] is the paper's beta_1, so step t has betas[t - 1].",
-        ),
-    ],
-}  # fmt: skip
 
 
 class _Stand(nn.Module):
@@ -130,13 +24,31 @@ class _Stand(nn.Module):
 
     def __init__(self, seed: int, D: int):
         super().__init__()
-        self.seed, self.W = seed, noise(seed, D, D)
+        self.seed, self.W = seed, nn.Parameter(noise(seed, D, D))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return x @ self.W + 0.1 * t.float().sin()[:, None]
 
     def __repr__(self) -> str:
         return f"network {self.seed}"
+
+
+def _learns(answer, given: dict) -> bool:
+    """Whether a gradient comes back from the loss to the network's weights."""
+    network = _Stand(0, given["x0"].shape[1])
+    loss = call(answer, **given | {"network": network})
+    if isinstance(loss, Tensor) and loss.requires_grad:
+        loss.backward()
+    return network.W.grad is not None
+
+
+def _frozen(given: dict) -> CheckResult:
+    message = (
+        f"{describe(given)}\n  got      the right number, from which no gradient comes back to the weights\n"
+        "  expected a tensor on which loss.backward() can be called"
+    )
+    hint = "A loss is there to be trained on: return the tensor itself, without .item(), .detach() or torch.no_grad()."
+    return CheckResult("12.1", False, message, hint)
 
 
 @exercise("12.1")
@@ -148,11 +60,14 @@ def check_loss(answer) -> CheckResult:
             "network": _Stand(seed, D), "x0": noise(seed + 20, B, D), "t": t, "eps": noise(seed + 40, B, D),
             "alpha_bars": linear_schedule(T, 0.01, 0.3).alpha_bars.float(),
         })  # fmt: skip
-    return compare(
+    result = compare(
         "12.1", answer, ddpm_loss, inputs, MISTAKES["12.1"],
         praise="Right on six batches, one of them 2 x 2, where a missing axis would have gone unnoticed.",
-        hint="abar needs a second axis: alpha_bars[t][:, None]. Mix, ask the network at (x_t, t), compare with eps, mean.",
+        hint="Mix x0 and eps with the two roots, ask the network at (x_t, t), compare with eps, square, mean.",
     )  # fmt: skip
+    if "must match the size" in result.message:
+        return replace(result, hint="abar needs a second axis: alpha_bars[t][:, None] multiplies (B, D) row by row.")
+    return _frozen(inputs[0]) if result.passed and not _learns(answer, inputs[0]) else result
 
 
 @exercise("12.3")
@@ -189,7 +104,9 @@ def check_step(answer) -> CheckResult:
 # ------------------------------------------------------------------------------------------ 12.4, all of it from memory
 
 FAR, OFF = 0.02, 0.15  # energy distance to real points, and share off the data, that a working model keeps below
+ALIKE = 0.004  # two clouds of these sizes from one distribution are nearer than this
 DRAWN = 1000
+NEAR, COPIES = 0.3, 0.25  # nearer to a given point than this part of the usual distance; the share from which it is copying
 
 
 @lru_cache(maxsize=1)
@@ -223,10 +140,21 @@ def check_whole(answer) -> CheckResult:
         f" {reached} of 5 reached\n"
         f"expected at most {FAR}, {100 * OFF:.0f} %, 5"
     )
+    copied = _copied(got.detach(), points, real[:DRAWN])
+    if copied > COPIES:
+        message = f"got      [here {100 * copied:.0f} %] of the points all but on a given one\nexpected new points"
+        return CheckResult("12.4", False, message, "These are copies of the points that you were given. Learn, then draw.")
     if distance <= FAR and off <= OFF * DRAWN and reached == 5:
         return CheckResult("12.4", True, message)
-    if energy_distance(got.detach(), torch.randn(4000, 2, generator=torch.Generator().manual_seed(3))) < FAR:
+    z = torch.randn(4000, 2, generator=torch.Generator().manual_seed(3))
+    cloud = points.mean(0) + z @ torch.linalg.cholesky(points.T.cov()).T  # one Gaussian, as wide as the points
+    as_noise, as_cloud = (energy_distance(got.detach(), other) for other in (z, cloud))
+    if as_noise < min(FAR, as_cloud):
         hint = "What you drew is still noise: does the sampler go from t = T down to 1, and is the network trained?"
+    elif as_cloud < min(ALIKE, distance):
+        hint = "What you drew is one plain Gaussian, as wide as the points: their form is not in it. Is the network asked?"
+    elif off <= 0.05 * DRAWN and reached < 5:
+        hint = "Hardly a point is off and few parts are reached: does your sampler add its noise at every step but the last?"
     elif -data.log_prob(got.detach()).mean() < -data.log_prob(real).mean() - 0.3:
         hint = "The points gathered where the data is densest: does your sampler add its noise at every step but the last?"
     else:
@@ -234,11 +162,18 @@ def check_whole(answer) -> CheckResult:
     return CheckResult("12.4", False, message, hint)
 
 
+def _copied(drawn: Tensor, given: Tensor, fresh: Tensor) -> float:
+    """The share of drawn points that lie far nearer to a given point than fresh points of the same data usually do."""
+    nearest, usual = (torch.cdist(x.double(), given.double()).min(1).values for x in (drawn, fresh))
+    return (nearest < NEAR * usual.median()).double().mean().item()
+
+
 _PARTS = "Five parts: abar, a network (x_t, t) -> eps, the loss, the loop, the sampler from t = T down to 1."
 
 # --------------------------------------------------------------------------------------------------- 12.5, a plan to beat
 
-STEPS, BATCH, LIMIT = 800, 256, 0.04  # the effort allowed, and the share off the spiral to stay below
+STEPS, BATCH = 800, 256  # the effort allowed
+LIMIT, APART = 0.04, 0.003  # the share off the spiral and the energy distance to stay below
 SEEDS = (0, 1)
 
 
@@ -247,8 +182,8 @@ def spiral_batches(data: GaussianMixture, seed: int) -> Callable[[int], Tensor]:
     return lambda step: data.draw(BATCH, step_generator(seed, step))[0]
 
 
-def share_off(network: nn.Module, target: str, schedule: NoiseSchedule, config: TrainConfig, seed: int) -> float:
-    """Train a plan on a spiral; the share of 2,000 drawn points that lie off it."""
+def outcome_of(network: nn.Module, target: str, schedule: NoiseSchedule, config: TrainConfig, seed: int) -> Tensor:
+    """Train a plan on a spiral; of 2,000 drawn points, the share that lies off it, and the energy distance to it."""
     data = spiral(K=40, turns=1.5, spread=0.1)
     if budget.is_tiny():
         config = TrainConfig(steps=2, lr=config.lr, optimizer=config.optimizer)
@@ -256,12 +191,14 @@ def share_off(network: nn.Module, target: str, schedule: NoiseSchedule, config: 
         pass
     draw = torch.Generator().manual_seed(seed + 100)
     x_T = torch.randn(2000, 2, generator=draw)
-    return landing(data, final(sample(denoiser(network, schedule, target), schedule, x_T, generator=draw)))[0] / 2000
+    x = final(sample(denoiser(network, schedule, target), schedule, x_T, generator=draw))
+    real, _ = data.draw(4000, draw)
+    return torch.tensor([landing(data, x)[0] / 2000, energy_distance(x, real)])
 
 
 @exercise("12.5")
 def check_plan(answer) -> CheckResult:
-    shares = []
+    outcomes = []
     for seed in SEEDS:
 
         def outcome(plan, seed=seed):
@@ -271,7 +208,7 @@ def check_plan(answer) -> CheckResult:
             weights = sum(p.numel() for p in network.parameters())
             if weights > 20_000 or config.steps > STEPS or schedule.T > 200:
                 return f"{weights:,} weights, {config.steps} steps, T = {schedule.T}"
-            return share_off(network, target, schedule, config, seed)
+            return outcome_of(network, target, schedule, config, seed)
 
         got = attempt("12.5", answer, outcome, f"for seed {seed}", hint=_PLAN)
         if isinstance(got, CheckResult):
@@ -279,12 +216,19 @@ def check_plan(answer) -> CheckResult:
         if isinstance(got, str):
             message = f"got      {got}\nexpected at most 20,000 weights, {STEPS} steps, T = 200"
             return CheckResult("12.5", False, message, "Nothing was trained: the plan is too large.")
-        shares.append(got)
-    mean = sum(shares) / len(shares)
-    message = f"got      [here {100 * mean:.1f} %] off the spiral, mean of two seeds\nexpected below {100 * LIMIT:.0f} %"
-    if budget.is_tiny() or mean < LIMIT:
+        outcomes.append(got)
+    off, distance = torch.stack(outcomes).mean(0).tolist()
+    message = (
+        f"got      [here {100 * off:.1f} %] off the spiral, energy distance [here {distance:.4f}], means of two seeds\n"
+        f"expected below {100 * LIMIT:.0f} % and below {APART}"
+    )
+    if budget.is_tiny() or (off < LIMIT and distance < APART):
         return CheckResult("12.5", True, message)
-    return CheckResult("12.5", False, message, "Which noise levels decide how sharp the spiral is? Do the steps go there?")
+    if off < LIMIT:
+        hint = "Sharp, but not the same distribution: some parts are drawn too often. Which target spread its points best?"
+    else:
+        hint = "Which noise levels decide how sharp the spiral is? Do the steps go there?"
+    return CheckResult("12.5", False, message, hint)
 
 
 _PLAN = "Return four things: a network, its target, a NoiseSchedule, and a TrainConfig."

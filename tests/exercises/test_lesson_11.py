@@ -58,8 +58,20 @@ def test_the_best_width_passes_and_others_are_told_why():
         result = check("11.5", answer)
         assert not result.passed
         assert says in result.hint
+    posterior = lambda abar, error: widths(abar, error, doubt=0.0)  # noqa: E731
+    assert "sigma_1^2, is 0" in check("11.5", posterior).message
     assert "shape (10,), got" in check("11.5", lambda abar, error: abar).message
     assert "positive" in check("11.5", lambda abar, error: -error).message
+
+
+def test_a_choice_is_named_only_if_it_is_that_choice_on_all_data():
+    first = next(iter(lesson_11.measured().values())).error
+
+    def sometimes(abar, error):
+        beta = reverse_variances(NoiseSchedule(abar), "beta")
+        return beta if torch.equal(error, first) else 1.5 * beta
+
+    assert "Not yet for one Gaussian" in check("11.5", sometimes).hint
 
 
 def test_no_width_has_a_smaller_bound():
