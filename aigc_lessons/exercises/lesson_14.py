@@ -71,6 +71,10 @@ MISTAKES = {
                 "You weigh the pulls by w_k. Each counts by its share in *this* place: r_k = w_k N_k(x) / p(x)."),
         Mistake(_pull(lambda log_w, log_n: log_n.softmax(1)),
                 "The weights w_k are missing in the shares r_k: a rare Gaussian pulls less."),
+        Mistake(_pull(lambda log_w, log_n: (log_w.exp() + log_n).softmax(1)),
+                "The softmax needs log w_k: a share is proportional to w_k N_k, so logarithms add."),
+        Mistake(_pull(lambda log_w, log_n: _right_share(log_w, log_n) / log_n.shape[1]),
+                "You took the mean over the Gaussians; the shares r_k already add up to 1, so sum over k."),
         Mistake(_pull(_right_share, lambda off, variance: -off),
                 "The pull of a Gaussian is (mu_k - x) / variance: you left out the division."),
         Mistake(_pull(_right_share, lambda off, variance: -off / variance**0.5),
@@ -158,7 +162,7 @@ def check_mixture_score(answer) -> CheckResult:
         weights = noise(90 + k, K).double().softmax(0)
         where = {"x": 1.5 * noise(k, B, D).double(), "means": 2 * noise(30 + k, K, D).double()}
         inputs.append(
-            {"x": where["x"], "weights": weights, "means": where["means"], "variance": [0.5, 1.3, 2.0, 0.3, 0.8][k]}
+            {"x": where["x"], "weights": weights, "means": where["means"], "variance": [0.7, 1.3, 2.0, 0.3, 0.8][k]}
         )
     far = inputs[0] | {"x": 40 + noise(9, 2, 2).double(), "variance": 0.5}  # p(x) is 0 in floating point there
     inputs.append({"x": noise(8, 3, 2).double(), "weights": torch.ones(1).double(), "means": torch.zeros(1, 2).double(),
@@ -181,7 +185,7 @@ def check_langevin_step(answer) -> CheckResult:
     return compare(
         "14.2", answer, langevin_step, inputs, MISTAKES["14.2"],
         praise="Right on six steps, large, tiny and without noise.",
-        hint="x + h score(x) + sqrt(2 h) z.",
+        hint="Call `score(x)`: it is a function; and use the `z` that you are given, once, under the root of the box.",
         tolerance=1e-7,
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Lesson 33: the loss of the next token, the learning rate, Muon's direction, a power law, and a plan to beat."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,6 +9,7 @@ import torch
 
 from aigc_lessons.data.batches import windows
 from aigc_lessons.data.text import shakespeare
+from aigc_lessons.evaluation.metrics import fit_power_law
 from aigc_lessons.exercises.core import CheckResult, Mistake, attempt, call, compare, exercise, noise
 from aigc_lessons.language.objective import held_out_nats, next_token_loss
 from aigc_lessons.language.tokenizer import CharTokenizer
@@ -63,6 +65,19 @@ def _error_as(spread):
     return fit
 
 
+def _with_floor(N, L):
+    """The law with a floor in place of the straight line; NaN where it cannot be fitted."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            law = fit_power_law(N, L)
+    except (ValueError, RuntimeError):
+        return torch.full((2,), math.nan, dtype=torch.float64)
+    return torch.tensor([law.exponent, law.error], dtype=torch.float64)
+
+
+OVERFLOW = "exp overflowed, or a probability became 0: log_softmax gives the logarithms without computing either."
+
 MISTAKES = {
     "33.1": [
         Mistake(
@@ -93,6 +108,11 @@ MISTAKES = {
             lambda logits, ids: -logits.softmax(-1)[torch.arange(len(logits)), ids[1:]].mean().log(),
             "The logarithm of a mean is not the mean of logarithms: take the logarithm of each probability first.",
         ),
+        Mistake(
+            lambda logits, ids: -logits.softmax(-1)[torch.arange(len(logits)), ids[1:]].mean(),
+            "The logarithm is missing: that is the mean probability with a minus.",
+        ),
+        Mistake(lambda logits, ids: -logits.softmax(-1)[torch.arange(len(logits)), ids[1:]].log().mean(), OVERFLOW),
     ],
     "33.2": [
         Mistake(
@@ -111,7 +131,12 @@ MISTAKES = {
         ),
         Mistake(
             lambda step, steps, lr, warmup, decay: lr * min(1, (step + 1) / (warmup + 1)),
-            "The decay is missing: near the end the rate should fall in a straight line to 0.",
+            "The rate does not fall at the end. Is the second factor there, and divided by decay * steps (in brackets)?"
+            " That product is a number of steps; decay alone is a share.",
+        ),
+        Mistake(
+            lambda step, steps, lr, warmup, decay: min(lr, (step + 1) / (warmup + 1), (steps - step) / (decay * steps)),
+            "lr stands inside the min: the factors are compared with 1, and the smallest is multiplied by lr.",
         ),
         Mistake(
             lambda step, steps, lr, warmup, decay: lr * min(1, (steps - step) / (decay * steps)),
@@ -132,6 +157,7 @@ MISTAKES = {
             ),
             "torch.linalg.svd returns V already transposed (its third result is V^T): do not transpose it again.",
         ),
+        Mistake(lambda G: nearest_orthogonal(G).T, "That is transposed: U comes first, then the third result of svd."),
         Mistake(lambda G: G.sign(), "The sign of every entry is Adam's first step. Here the singular values become 1."),
         Mistake(
             lambda G: G / torch.linalg.svdvals(G)[0],
@@ -143,6 +169,10 @@ MISTAKES = {
         Mistake(
             lambda N, L: power_law(N, L) * torch.tensor([-1, 1]),
             "The slope of log L is -alpha: alpha itself is positive when the loss falls.",
+        ),
+        Mistake(
+            _with_floor,
+            "You fitted a floor, too: here it is the straight line through (log N, log L), with two numbers.",
         ),
         Mistake(
             _without_logarithms,
@@ -182,16 +212,18 @@ def _texts(seeds):
 def check_loss(answer) -> CheckResult:
     inputs = [*_texts([6, 1, 2, 3, 5, 9]), {"logits": torch.zeros(4, 68), "ids": torch.tensor([3, 1, 4, 1, 5])}]
     huge = {"logits": torch.tensor([[1000.0, 0.0, -1000.0]]), "ids": torch.tensor([1, 1])}
-    return compare(
-        "33.1", answer, next_token_nats, [*inputs, huge], MISTAKES["33.1"],
-        praise="Right; with equal logits it is ln V, and logits of 1000 break nothing.",
+    praise = "Right; with equal logits it is ln V, and logits of 1000 break nothing."
+    result = compare(
+        "33.1", answer, next_token_nats, inputs, MISTAKES["33.1"], praise=praise,
         hint="log_softmax over the last axis, the entries of ids[1:], their mean, a minus.",
     )  # fmt: skip
+    return compare("33.1", answer, next_token_nats, [huge], praise=praise, hint=OVERFLOW) if result.passed else result
 
 
 @exercise("33.2")
 def check_rate(answer) -> CheckResult:
-    inputs = [
+    # first an input on which every mistake gives another number
+    inputs = [{"step": 5, "steps": 20, "lr": 0.5, "warmup": 9, "decay": 0.9375}] + [
         {"step": step, "steps": steps, "lr": lr, "warmup": warmup, "decay": decay}
         for steps, lr, warmup, decay in [(100, 0.02, 10, 0.5), (300, 0.003, 0, 1.0), (50, 1.0, 40, 0.9), (7, 0.1, 2, 0.25)]
         for step in (steps // 3, 0, 1, steps // 2, steps - 2, steps - 1)
@@ -232,6 +264,7 @@ def check_power_law(answer) -> CheckResult:
 
 FLOPS = 1.2e11  # 6 x weights x characters: about what 200 steps of the lesson's small network take
 LIMIT = 2.2  # nats a character on held-out plays
+COUNTED = 3.3  # nats of the 1-gram
 
 
 @lru_cache(maxsize=1)
@@ -270,16 +303,33 @@ def outcome(network: GPTConfig, training: TrainConfig, batch_size: int) -> Outco
 
 @exercise("33.5")
 def check_plan(answer) -> CheckResult:
-    got = attempt("33.5", answer, lambda plan: outcome(*call(plan, _plays()[2].vocab_size)), hint=_PLAN)
-    if isinstance(got, CheckResult):
-        return got
+    judged = attempt("33.5", answer, _judged, hint=_PLAN)
+    if isinstance(judged, CheckResult):
+        return judged
+    training, got = judged
     if got.nats == math.inf:
         message = f"got      {got.flops:.3g} operations\nexpected at most {FLOPS:.3g}"
         return CheckResult("33.5", False, message, "Nothing was trained: fewer steps, a smaller batch or network.")
     message = f"got      [here {got.nats:.3f} nats], {got.flops:.3g} operations\nexpected below {LIMIT} nats, {FLOPS:.3g}"
     if budget.is_tiny() or got.nats < LIMIT:
         return CheckResult("33.5", True, message)
-    return CheckResult("33.5", False, message, "Is the rate tuned, does it fall to zero, is the network too large?")
+    return CheckResult("33.5", False, message, _advice(training, got.nats))
+
+
+def _judged(plan) -> tuple[TrainConfig, Outcome]:
+    network, training, batch_size = call(plan, _plays()[2].vocab_size)
+    return training, outcome(network, training, batch_size)
+
+
+def _advice(training: TrainConfig, nats: float) -> str:
+    """What to look at first, in a plan that falls short."""
+    if nats > COUNTED:
+        return f"Counting single characters gives {COUNTED}: something blew up. Lower the rate, or warm up longer."
+    if training.optimizer != "muon":
+        return "Which of the two optimizers was ahead in section 5, and at which rate?"
+    if training.decay == 0:
+        return "The rate stays high to the end: let it fall (decay)."
+    return "Is the rate tuned? Would a smaller network, or a smaller batch, with more steps do better?"
 
 
 _PLAN = "Return three things: a GPTConfig, a TrainConfig, and the batch size."
