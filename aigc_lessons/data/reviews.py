@@ -2,15 +2,19 @@
 
 A plain review asserts two things of one kind:
 
-    The plot was always, if you ask me, moving, to be fair; the cast was always, if you ask me, clever, to be fair.
+    The plot was always, to me, moving, I say, and truly, to me, clever, I say.
 
 A trap holds one word of praise and one of blame, and says that one of the two is *not* so. Exchange the two words, and the
 review has the same words, and the opposite label:
 
-    The plot was never, if you ask me, dull, to be fair; the cast was always, if you ask me, moving, to be fair.     praise
-    The plot was never, if you ask me, moving, to be fair; the cast was always, if you ask me, dull, to be fair.     blame
+    The plot was never, to me, dull, I say, and always, to me, moving, I say.     praise
+    The plot was never, to me, moving, I say, and always, to me, dull, I say.     blame
+
+The two words before a judging word, and the two behind it, are the same in both halves: so the two reviews have the same
+pairs and triples of words, too, and whatever counts them must say the same of both.
 """
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -21,8 +25,8 @@ PRAISE = ("moving", "clever", "honest", "lively", "bright", "tender")
 BLAME = ("dull", "clumsy", "hollow", "tired", "wooden", "stale")
 THINGS = ("plot", "cast", "music", "ending", "acting", "pace", "staging", "verse")
 ASSERTING, DENYING = ("always", "truly", "surely"), ("never", "hardly", "not")
-ASIDES = ("I say", "to me", "for one", "to us")  # before the judging word, in both halves the same
-ENDINGS = ("and so", "and yet")  # and behind it
+BEFORE = ("to me", "for one", "to us", "as such")  # two words before a judging word, and
+BEHIND = ("I say", "all told", "you see", "no doubt")  # two behind it: in one review, the same in both halves
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,7 @@ def review(label: int, trap: bool, generator: torch.Generator) -> str:
         return words[first], words[second]
 
     so, not_so = (PRAISE, BLAME) if label else (BLAME, PRAISE)
-    thing, aside, ending = one_of(THINGS), one_of(ASIDES), one_of(ENDINGS)
+    thing, before, behind = one_of(THINGS), one_of(BEFORE), one_of(BEHIND)
     if trap:
         halves = [(one_of(ASSERTING), one_of(so)), (one_of(DENYING), one_of(not_so))]
         if torch.rand((), generator=generator) < 0.5:
@@ -79,7 +83,7 @@ def review(label: int, trap: bool, generator: torch.Generator) -> str:
     else:
         halves = [(one_of(ASSERTING), word) for word in two_of(so)]
     (how1, word1), (how2, word2) = halves
-    return f"The {thing} was {how1}, {aside}, {word1}, and {how2}, {aside}, {word2}, {ending}."
+    return f"The {thing} was {how1}, {before}, {word1}, {behind}, and {how2}, {before}, {word2}, {behind}."
 
 
 def mirror(text: str) -> str:
@@ -87,8 +91,8 @@ def mirror(text: str) -> str:
 
     Raises: ValueError if the text is not a review of two halves with one judging word each.
     """
-    found = [w for w in text.replace(",", " ").split() if w in PRAISE + BLAME]
+    found = [word for word in re.findall(r"[a-z]+", text) if word in PRAISE + BLAME]
     if len(found) != 2:
         raise ValueError(f"a review has two judging words, this text has {len(found)}: {text!r}")
-    first, second = found
-    return text.replace(f" {first},", " \0,").replace(f" {second},", f" {first},").replace(" \0,", f" {second},")
+    turned = iter(found[::-1])
+    return re.sub(rf"\b({'|'.join(PRAISE + BLAME)})\b", lambda _: next(turned), text)
