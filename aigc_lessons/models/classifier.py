@@ -39,7 +39,7 @@ class Classifier(nn.Module):
         if hasattr(trunk, "head"):
             trunk.head = nn.Identity()
         self.trunk, self.pool = trunk, pool
-        self.head = nn.Linear(width, classes)
+        self.head = nn.utils.skip_init(nn.Linear, width, classes)
         nn.init.zeros_(self.head.weight)  # the first prediction is uniform, and the first loss ln K
         nn.init.zeros_(self.head.bias)
 
