@@ -102,3 +102,16 @@ def test_without_the_data_the_command_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("AIGC_LESSONS_DATA", str(tmp_path))
     with pytest.raises(wheels.DataError, match="aigc-lessons fetch"):
         plays.scenes("Hamlet")
+
+
+def test_the_stand_in_is_said_aloud_and_can_be_split(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("AIGC_LESSONS_DATA", str(tmp_path))
+    plays.passages.cache_clear()
+    try:
+        sides = plays.split(plays.passages(stand_in=True))
+    finally:
+        plays.passages.cache_clear()
+    assert "STAND-IN" in capsys.readouterr().out
+    assert all(torch.bincount(side.labels, minlength=2).min() >= 10 for side in sides)
+    known = set("\n !&',-.24568:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+    assert set("".join(text for side in sides for text in side.texts)) <= known
