@@ -27,7 +27,7 @@ BATCH = 4  # passages of four windows in a step
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # of a probe, to choose from
 WORDS = {"lowercase": True, "token_pattern": r"[A-Za-z']+", "ngram_range": (1, 2)}
 LETTERS = {"lowercase": False, "analyzer": "char", "ngram_range": (1, 4), "max_features": 30_000}
-BAG_STRENGTHS = (1.0, 10.0, 100.0)
+BAG_STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +132,9 @@ def probe(x: Float[Tensor, "N C"], labels: Int[Tensor, " N"], strength: float) -
 
 
 def best_probe(x: Tensor, labels: Tensor, x_val: Tensor, labels_val: Tensor) -> Linear:
-    """The probe whose strength does best on the validation set."""
+    """The probe whose strength gives the lowest loss on the validation set."""
     fits = [probe(x, labels, strength) for strength in STRENGTHS]
-    return max(fits, key=lambda fit: accuracy(fit(x_val), labels_val))
+    return max(fits, key=lambda fit: -F.cross_entropy(fit(x_val), labels_val))
 
 
 class BagOfWords:
@@ -155,9 +155,9 @@ class BagOfWords:
 
 
 def best_bag(train_set: Examples, validation: Examples, how: dict) -> BagOfWords:
-    """The bag of words whose strength does best on the validation set."""
+    """The bag of words whose strength gives the lowest loss on the validation set."""
     bags = [BagOfWords(train_set.texts, train_set.labels, how, strength) for strength in BAG_STRENGTHS]
-    return max(bags, key=lambda bag: accuracy(bag(validation.texts), validation.labels))
+    return max(bags, key=lambda bag: -F.cross_entropy(bag(validation.texts), validation.labels))
 
 
 def classification_loss(network: nn.Module, batch: tuple[Tensor, Tensor], generator: Generator) -> Tensor:
