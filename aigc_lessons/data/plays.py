@@ -20,7 +20,7 @@ FOLDERS = ("comedies", "histories")
 # The tests are the comedy and the history that the shipped language model has not read (data.text.HELD_OUT).
 TEST = ("Twelfth Night", "King John")
 VALIDATION = ("As You Like It", "Much Ado About Nothing", "Henry V", "Richard II")
-WIDTH, WINDOWS = 128, 4  # characters that a network sees at once; windows in a passage
+WIDTH, WINDOWS = 128, 2  # characters that a network sees at once; windows in a passage
 _SPEAKER = re.compile(r"(?:^|(?<=\n\n))[^a-z\n]+:\n")
 
 

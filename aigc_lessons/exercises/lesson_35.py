@@ -247,7 +247,8 @@ def check_temperature(answer) -> CheckResult:
     for k, (n, K, T) in enumerate([(400, 2, 3.0), (300, 4, 0.5), (500, 3, 1.0), (250, 2, 6.0), (600, 5, 1.7), (40, 2, 0.8)]):
         z = (1.5 * noise(k, n, K)).double()
         labels = torch.multinomial(z.softmax(1), 1, generator=torch.Generator().manual_seed(k))[:, 0]
-        inputs.append({"logits": T * z, "labels": labels})
+        lopsided = torch.linspace(0, 1.5 * (k % 2 == 0), K).double()  # or every sensible score would find the same T
+        inputs.append({"logits": T * (z + lopsided), "labels": labels})
     inputs.append({"logits": torch.tensor([[8.0, 0.0]] * 4).double(), "labels": torch.tensor([0, 0, 0, 1])})  # 8 / ln 3
     return compare(
         "35.4", answer, best_temperature, inputs, MISTAKES["35.4"],

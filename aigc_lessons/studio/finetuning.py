@@ -23,10 +23,10 @@ from aigc_lessons.training.loop import StepLog, TrainConfig, train
 
 Method = Literal["last", "all", "lora", "scratch"]
 BASE, RANK = "shakespeare", 8
-BATCH = 4  # passages of four windows in a step
+BATCH = 4  # passages in a step
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # of a probe, to choose from
 WORDS = {"lowercase": True, "token_pattern": r"[A-Za-z']+", "ngram_range": (1, 2)}
-LETTERS = {"lowercase": False, "analyzer": "char", "ngram_range": (1, 4), "max_features": 30_000}
+LETTERS = {"lowercase": False, "analyzer": "char", "ngram_range": (1, 4), "max_features": 10_000}
 BAG_STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 
 
