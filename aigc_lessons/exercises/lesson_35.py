@@ -260,7 +260,7 @@ def check_temperature(answer) -> CheckResult:
 
 # ---------------------------------------------------------------------------------------------- 35.5, a classifier to beat
 
-LABELLED, JUDGED, GOAL = 64, 160, 0.97
+LABELLED, JUDGED, GOAL = 64, 160, 0.985
 
 
 @lru_cache(maxsize=2)
@@ -279,8 +279,8 @@ def contest(n: int, m: int) -> tuple:
 
 
 def lesson_classifier(x, texts, labels, x_new, texts_new):
-    """The number to beat: the lesson's probe with the strength 0.03."""
-    return finetuning.probe(x, labels, 0.03)(x_new).softmax(1)[:, 1]
+    """The number to beat: the lesson's probe with the best of its strengths."""
+    return finetuning.probe(x, labels, 0.01)(x_new).softmax(1)[:, 1]
 
 
 def nats(answer) -> float:
@@ -302,8 +302,8 @@ def check_contest(answer) -> CheckResult:
         return mine
     lesson = nats(lesson_classifier)
     message = (
-        f"got      {mine:.4f} nats a passage\n"
-        f"expected below {GOAL * lesson:.4f}, which is {GOAL:.0%} of the lesson's {lesson:.4f} (guessing: 0.6931)"
+        f"got      {mine:.3f} nats a passage\n"
+        f"expected below {GOAL * lesson:.3f}, which is {GOAL:.1%} of the lesson's {lesson:.3f} (guessing: 0.693)"
     )
     hint = ""
     if mine >= GOAL * lesson:
