@@ -171,7 +171,7 @@ EXPERIMENTS = {
     ),
     "finetuning": Experiment(
         finetuning_series.settings,
-        "seven classifiers of passages of plays on 32, 128 and 512 labels, five draws each",
+        "five classifiers of passages of plays on 32, 128 and 512 labels, five draws each",
         finetuning_series.ready,
     ),
 }

@@ -16,6 +16,7 @@ SIZES, SEEDS, TUNED_ON, TUNED_WITH = (32, 128, 512), (0, 1, 2, 3, 4), 9, 128  # 
 STEPS = {32: 24, 128: 32, 512: 48}  # of four passages; the same for every method
 GRID = {"last": (0.005, 0.015), "all": (0.002, 0.006), "lora": (0.005, 0.015), "scratch": (0.002, 0.006, 0.018)}
 COUNTED = {"words": ft.WORDS, "letters": ft.LETTERS}
+COMPARED = (*COUNTED, "frozen", "all", "scratch")  # "last" and "lora" get a learning rate here, and are trained live
 VALIDATION, JUDGED = 120, 240  # passages, as many of each kind
 
 
@@ -36,15 +37,14 @@ def best_lr(rows: list[dict], method: str) -> float:
 
 
 def settings(rows: list[dict]) -> Iterator[Setting]:
-    """Learning rates on a seed of their own; then every method with every number of labels, five draws."""
+    """Learning rates on a seed of their own; then five methods with every number of labels, five draws."""
     for method, grid in GRID.items():
         for lr in grid:
             yield Setting(method, TUNED_WITH, lr, TUNED_ON)
-    for methods in ((*COUNTED, "frozen", "all", "scratch"), ("last", "lora")):
-        for seed in SEEDS:
-            for labels in SIZES:
-                for method in methods:
-                    yield Setting(method, labels, best_lr(rows, method) if method in GRID else 0.0, seed)
+    for seed in SEEDS:
+        for labels in SIZES:
+            for method in COMPARED:
+                yield Setting(method, labels, best_lr(rows, method) if method in GRID else 0.0, seed)
 
 
 @lru_cache(maxsize=2)
