@@ -13,10 +13,13 @@ from aigc_lessons.studio import finetuning as ft
 from aigc_lessons.training import checkpoints
 
 SIZES, SEEDS, TUNED_ON, TUNED_WITH = (32, 128, 512), (0, 1, 2, 3, 4), 9, 128  # seed 9 takes part in nothing else
-STEPS = {32: 24, 128: 32, 512: 48}  # of four passages; the same for every method
-GRID = {"last": (0.005, 0.015), "all": (0.002, 0.006), "lora": (0.005, 0.015), "scratch": (0.002, 0.006, 0.018)}
+STEPS = {32: 32, 128: 64, 512: 160}  # of four passages; the same for every method
+GRID = {
+    "last": (0.0015, 0.005, 0.015, 0.045), "all": (0.0006, 0.002, 0.006, 0.018),
+    "lora": (0.0015, 0.005, 0.015, 0.045), "scratch": (0.0002, 0.0006, 0.002, 0.006),
+}  # fmt: skip
 COUNTED = {"words": ft.WORDS, "letters": ft.LETTERS}
-COMPARED = (*COUNTED, "frozen", "all", "scratch")  # "last" and "lora" get a learning rate here, and are trained live
+COMPARED = (*COUNTED, "frozen", *GRID)
 VALIDATION, JUDGED = 120, 240  # passages, as many of each kind
 
 
@@ -37,7 +40,7 @@ def best_lr(rows: list[dict], method: str) -> float:
 
 
 def settings(rows: list[dict]) -> Iterator[Setting]:
-    """Learning rates on a seed of their own; then five methods with every number of labels, five draws."""
+    """Learning rates on a seed of their own; then seven methods with every number of labels, five draws."""
     for method, grid in GRID.items():
         for lr in grid:
             yield Setting(method, TUNED_WITH, lr, TUNED_ON)
