@@ -65,7 +65,7 @@ def show_weights(ax: Axes, weights: Float[Tensor, "T T"], text: str, title: str 
 
     The colour follows the square root of the weight, so that small ones can be seen.
     """
-    ax.imshow(weights.sqrt(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    ax.imshow(weights.sqrt().numpy(), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     signs = [SIGNS.get(c, c) for c in text]
     ax.set_xticks(range(len(text)), signs, fontsize=7, family="monospace", color=INK)
     ax.set_yticks(range(len(text)), signs, fontsize=7, family="monospace", color=INK)
@@ -77,7 +77,7 @@ def show_weights(ax: Axes, weights: Float[Tensor, "T T"], text: str, title: str 
 
 def show_glance(ax: Axes, row: Float[Tensor, " T"], text: str, place: int) -> Axes:
     """Where one character looks: a bar over each; the character itself stands in a frame."""
-    ax.bar(range(len(text)), row, color=BLUE, width=0.8)
+    ax.bar(range(len(text)), row.numpy(), color=BLUE, width=0.8)
     ax.set_xticks(range(len(text)), [SIGNS.get(c, c) for c in text], family="monospace", fontsize=9, color=INK)
     ax.get_xticklabels()[place].set(color=RED, fontweight="bold", bbox={"facecolor": "none", "edgecolor": RED, "pad": 1})
     ax.set_ylim(0, 1)
@@ -159,6 +159,15 @@ class AttentionExplorer(anywidget.AnyWidget):
         count = self._sizes()[f"n_{name}"]
         if not 0 <= proposal.value < count:
             raise ValueError(f"{name} must lie in 0..{count - 1}, got {proposal.value}")
+        return proposal.value
+
+    @traitlets.validate("off")
+    def _heads_off(self, proposal):
+        sizes = self._sizes()
+        known = [f"{layer}.{head}" for layer in range(sizes["n_layer"]) for head in range(sizes["n_head"])]
+        for name in proposal.value:
+            if name not in known:
+                raise ValueError(f"no head is called {name!r}; there are {known[0]} to {known[-1]}")
         return proposal.value
 
     @traitlets.validate("sharpness")
