@@ -135,7 +135,7 @@ export class Looker {
 // whether what came after an earlier occurrence of the character before is this character: copying could tell it
 export function copyable(ids) {
   return ids.map((id, t) => {
-    for (let j = 1; j < t; j++) if (ids[j - 1] === ids[t - 1] && ids[j] === id) return true;
+    for (let j = 1; j < t - 1; j++) if (ids[j - 1] === ids[t - 1] && ids[j] === id) return true;
     return false;
   });
 }
@@ -417,7 +417,7 @@ function render({ model, el }) {
   function settle() {
     clearTimeout(rest);
     rest = setTimeout(() => {
-      for (const name of NAMES) model.set(name, state[name]);
+      model.set(Object.fromEntries(NAMES.map((name) => [name, state[name]]))); // at once: one by one, the others would be old
       model.save_changes();
     }, 250);
   }
