@@ -20,7 +20,7 @@ from aigc_lessons.models.quantize import Quantized, find_scales, nearest, quanti
 DAMPING = 0.01  # of the mean diagonal: keeps H invertible where an input never moves
 
 
-def compensated(weight: Float[Tensor, "R C"], H: Float[Tensor, "C C"], bits: int = 4, group: int = 32) -> Quantized:
+def compensated(weight: Float[Tensor, "R C"], H: Float[Tensor, "D D"], bits: int = 4, group: int = 32) -> Quantized:
     """Round a matrix column by column, each error handed on to the columns after it.
 
     The scales of a group are found, by search, when its first column is reached.

@@ -147,7 +147,9 @@ def unpack_state(written: Mapping) -> dict[str, Tensor]:
     """The state that a network loads, from what `pack_state` made of it. Raises ValueError if a part is missing."""
     try:
         return dict(written["rest"]) | {
-            name: Quantized(unpack(q["packed"], q["bits"], tuple(q["shape"])), q["scales"], q["bits"], q["group"]).dequantize()
+            name: Quantized(
+                unpack(q["packed"], q["bits"], tuple(q["shape"])), q["scales"], q["bits"], q["group"]
+            ).dequantize()
             for name, q in written["matrices"].items()
         }
     except (KeyError, TypeError) as error:

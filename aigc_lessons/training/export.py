@@ -58,9 +58,10 @@ def export_gpt2(folder: str | os.PathLike, model: GPT, tokenizer: BPETokenizer, 
     folder, config = Path(folder), model.config
     if config.style != "gpt2":
         raise ExportError(
-            "only the 'gpt2' style can be exported: transformers has a class for GPT-2, and none with RMSNorm, RoPE, QK-norm and"
-            f" squared ReLU together, as this {config.style!r} model has. Train one with GPTConfig(..., style='gpt2'); or share a"
-            " 'modern' one with training.checkpoints.save, for those who have this package"
+            "only the 'gpt2' style can be exported: transformers has a class for GPT-2, and none with RMSNorm, RoPE,"
+            f" QK-norm and squared ReLU together, as this {config.style!r} model has. Train one with"
+            " GPTConfig(..., style='gpt2'); or share a 'modern' one with training.checkpoints.save, for those who have"
+            " this package"
         )
     if tokenizer.vocab_size != config.vocab_size:
         raise ExportError(f"the model has {config.vocab_size} tokens and the tokenizer {tokenizer.vocab_size}")
@@ -146,6 +147,6 @@ def model_card(name: str, card: Mapping[str, str]) -> str:
 
 
 def _byte_characters() -> list[str]:
-    """The character that stands for each byte, in the order of bpe.BYTE_ORDER: itself if it can be printed, else from U+0100 on."""
-    plain = [byte for byte in bpe.BYTE_ORDER if 33 <= byte <= 126 or 161 <= byte <= 172 or 174 <= byte]
+    """A character for each byte, in the order of bpe.BYTE_ORDER: itself if it can be printed, else from U+0100 on."""
+    plain = [byte for byte in bpe.BYTE_ORDER if 33 <= byte <= 126 or 161 <= byte <= 172 or byte >= 174]
     return [chr(byte) for byte in plain] + [chr(256 + k) for k in range(256 - len(plain))]
