@@ -170,7 +170,7 @@ EXPERIMENTS = {
         families.ready,
     ),
     "secrets": Experiment(
-        secrets.settings, "how often a network must read a secret until it gives it away, four secrets", secrets.ready
+        secrets.settings, "how often a network must read a secret until it gives it away, three secrets", secrets.ready
     ),
     "rounding": Experiment(
         rounding.settings, "the Shakespeare network in two to eight bits, rounded in three ways", rounding.ready

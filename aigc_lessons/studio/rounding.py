@@ -15,7 +15,7 @@ from aigc_lessons.models.quantize import Quantized, pack_state, quantize_state, 
 from aigc_lessons.training.checkpoints import card, pretrained
 
 METHODS = ("nearest", "search", "feedback")
-CALIBRATION, JUDGED, WINDOW = 16, 100_000, 128  # batches of 16 windows; characters; characters a window
+CALIBRATION, JUDGED, WINDOW = 16, 60_000, 128  # batches of 16 windows; characters; characters a window
 
 
 @dataclass(frozen=True)
