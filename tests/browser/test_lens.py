@@ -211,7 +211,7 @@ def test_lines_are_pythons_whatever_was_read_before(modules):
     [
         ("return !off.has(part)", "return true"),
         ("before ? before[i] : 0", "0"),
-        ("this.says(x)", "this.says(x.map((a) => 2 * a + 1))"),
+        ("this.net.says(x)", "this.net.says(x.map((a) => 2 * a + 1))"),
         ("off.join() === this.off ?", "true ?"),
         ("Math.min(same, this.letters.length)", "Math.min(same + 1, this.letters.length)"),
         ("[ids[k + 1]]", "[ids[k]]"),
