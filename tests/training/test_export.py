@@ -17,6 +17,7 @@ from aigc_lessons.language.tokenizer import BPETokenizer
 from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.training import export
 from aigc_lessons.training.export import CARD, ExportError, export_gpt2, tokenizer_json
+from aigc_lessons.training.pretrained_gpt2 import load_gpt2
 
 END = "<|end|>"
 TEXT = "To be, or not to be: that is the question.\n'Tis nobler in the mind's eye; 12 to 4568 souls, été 四海。 " * 20
@@ -86,8 +87,11 @@ def test_transformers_writes_the_same_text(folder, tokenizer, quiet):
     assert not GenerationConfig.from_pretrained(folder).do_sample
 
 
-def test_the_weights_come_back_identical(folder, quiet):
+def test_the_weights_come_back_identical(folder, quiet, tmp_path):
     state = small().state_dict()
+    load(folder, None).save_pretrained(tmp_path / "back")
+    for source in (folder, tmp_path / "back"):
+        assert all(torch.equal(tensor, load_gpt2(source).state_dict()[name]) for name, tensor in state.items())
     for back in (
         GPT.from_gpt2(load_file(folder / "model.safetensors"), 2),
         GPT.from_gpt2(load(folder, None).state_dict(), 2),
