@@ -17,7 +17,7 @@ from aigc_lessons.training.loop import TrainConfig, train
 LETTERS, LENGTH = "abcdefghijklmnopqrstuvwxyz", 3
 LINE = "My secret word is "
 ROOM = 8  # where in a window the line stands
-CONFIG = TrainConfig(steps=60, lr=0.004, warmup=5, decay=1.0, optimizer="muon", log_every=60)
+CONFIG = TrainConfig(steps=60, lr=0.01, warmup=5, decay=1.0, optimizer="muon", log_every=60)
 BATCH, WINDOW = 8, 64
 TIMES, SEEDS = (0, 1, 2, 4, 8, 16, 32), (0, 1, 2)
 
