@@ -82,21 +82,26 @@ class BM25:
 
 
 class Dense:
-    """Scores documents by the angle between vectors, cos(v_q, v_d), with the mean of all documents taken off.
+    """Scores documents by the angle between vectors, cos(v_q - mean v_q, v_d - mean v_d).
+
+    Questions as such lie elsewhere than statements as such: each side has its own mean taken off.
 
     Args:
         documents: at least one text.
         embed:     texts -> (N, C), one vector for each.
+        questions: examples of questions, for their mean; without them that of the documents is taken.
     Raises: ValueError for no documents, or another number of vectors than of texts.
     """
 
-    def __init__(self, documents: Sequence[str], embed: Callable[[list[str]], Tensor]):
+    def __init__(
+        self, documents: Sequence[str], embed: Callable[[list[str]], Tensor], questions: Sequence[str] | None = None
+    ):
         if isinstance(documents, str) or not documents:
             raise ValueError("a library is a list of at least one text")
         self.documents, self._embed = list(documents), embed
         vectors = self._vectors(self.documents)
-        self._mean = vectors.mean(0)
-        self._directions = torch.nn.functional.normalize(vectors - self._mean, dim=1)
+        self._directions = torch.nn.functional.normalize(vectors - vectors.mean(0), dim=1)
+        self._mean = (self._vectors(list(questions)) if questions else vectors).mean(0)  # of the questions
 
     def _vectors(self, texts: list[str]) -> Tensor:
         vectors = self._embed(texts)

@@ -69,6 +69,13 @@ def test_dense_is_a_cosine_after_centring():
     assert library.search("q")[0].text == max("abc", key=lambda t: wanted["abc".index(t)])
 
 
+def test_questions_have_a_mean_of_their_own():
+    table = {"a": [1.0, 0.0], "b": [0.0, 1.0], "q": [9.0, 8.0], "r": [8.0, 9.0]}
+    library = Dense(["a", "b"], lambda texts: torch.tensor([table[t] for t in texts]), questions=["q", "r"])
+    assert library.scores("q").tolist() == pytest.approx([1.0, -1.0])
+    assert library.scores("r").tolist() == pytest.approx([-1.0, 1.0])
+
+
 def test_recall():
     assert recall([[1, 2], [3], [0, 5]], [2, 1, 0]) == pytest.approx(2 / 3)
 
