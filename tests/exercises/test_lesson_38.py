@@ -7,8 +7,7 @@ import torch
 
 from aigc_lessons.evaluation.copying import longest_copy
 from aigc_lessons.evaluation.intervals import wilson
-from aigc_lessons.exercises import check
-from aigc_lessons.exercises import lesson_38 as lesson
+from aigc_lessons.exercises import check, three_bits
 from aigc_lessons.models import compensate, quantize
 
 
@@ -75,7 +74,7 @@ def mixed(network, texts):
 def test_mixed_bits_pass(full):
     result = check("38.5", mixed)
     assert result.passed, result
-    assert lesson.size_of(mixed(*lesson._setting()[:2])) <= lesson.allowed()
+    assert three_bits.size_of(mixed(*three_bits.setting()[:2])) <= three_bits.allowed()
 
 
 @pytest.mark.parametrize(
