@@ -1,6 +1,6 @@
 // The network runs here: its weights arrive once. A line is read again from the first letter that changed; when a part is
 // switched, from the start. Moving along the line only paints.
-const [WIDTH, LEFT, ROW, TOP] = [880, 112, 27, 26];
+const [WIDTH, LEFT, ROW, TOP] = [880, 126, 27, 26];
 const [BLUE, INK, GREY, FAINT] = ["#0072b2", "#1d2733", "#51606f", "#c9d1da"];
 const SIGNS = { " ": "␣", "\n": "⏎" };
 const seen = (text) => SIGNS[text] ?? text;
@@ -130,7 +130,7 @@ function render({ model, el }) {
     write("what comes", LEFT - 8, row(stations.length + 1) + ROW / 2, GREY, plain, "right");
     stations.forEach((name, s) => {
       const gone = off.includes(s - 1);
-      write(gone ? `${name}: off` : name, LEFT - 8, row(s + 1) + ROW / 2, gone ? GREY : INK, plain, "right");
+      write(gone ? `${name} off` : name, LEFT - 8, row(s + 1) + ROW / 2, gone ? GREY : INK, plain, "right");
     });
     ids.forEach((id, k) => {
       const x = LEFT + w * k, middle = x + w / 2, next = ids[k + 1];

@@ -92,8 +92,8 @@ def test_moving_by_keyboard(page):
 
 def test_moving_by_mouse(page):
     box = page.locator(".al-lens canvas").bounding_box()
-    scale, wide = box["width"] / 880, (880 - 112 - 4) / len(LINE)
-    page.mouse.click(box["x"] + scale * (112 + 20.5 * wide), box["y"] + 80)
+    scale, wide = box["width"] / 880, (880 - 126 - 4) / len(LINE)
+    page.mouse.click(box["x"] + scale * (126 + 20.5 * wide), box["y"] + 80)
     assert state(page)[0] == 20
     page.mouse.click(box["x"] + 20, box["y"] + 80)
     assert state(page)[0] == 20, "the names are no place"
