@@ -1,4 +1,4 @@
-"""Preferences: from "rather this than that" to a reward (Bradley-Terry), to the best policy for it, or straight there (DPO)."""
+"""Preferences: from "rather this than that" to a reward (Bradley-Terry), to the best policy for it, and straight there."""
 
 import math
 from collections.abc import Iterable

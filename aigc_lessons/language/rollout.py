@@ -1,7 +1,8 @@
-"""Answers of a language model: drawn, cut at their end, weighed; and the losses that learn from them, for the training loop."""
+"""Answers of a language model: drawn, cut at their end, weighed; and losses that learn from them, for the training loop."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -80,27 +81,39 @@ def sequence_log_prob(log_probs: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"]
     return torch.where(mask, log_probs, torch.zeros_like(log_probs)).sum(1)
 
 
-@dataclass(frozen=True, eq=False)
-class Pairs:
+class Pairs(NamedTuple):
     """For each prompt an answer that was preferred and one that was not, and what the reference says of both.
 
-    Raises: ValueError if chosen and rejected differ in their number.
+    A tuple of tensors, as the training loop wants its batches; `Pairs.of` makes one.
     """
 
-    chosen: Rollout
-    rejected: Rollout
+    chosen_ids: Int[Tensor, "B N"]
+    chosen_mask: Bool[Tensor, "B T"]
+    rejected_ids: Int[Tensor, "B M"]
+    rejected_mask: Bool[Tensor, "B S"]
     ref_chosen: Float[Tensor, " B"]
     ref_rejected: Float[Tensor, " B"]
 
-    def __post_init__(self):
-        if len(self.chosen.ids) != len(self.rejected.ids):
-            raise ValueError(
-                f"pairs need as many answers on both sides, got {len(self.chosen.ids)}, {len(self.rejected.ids)}"
-            )
+    @classmethod
+    def of(cls, reference: Callable[[Tensor], Tensor], chosen: Rollout, rejected: Rollout) -> "Pairs":
+        """Raises ValueError if chosen and rejected differ in their number."""
+        if len(chosen.ids) != len(rejected.ids):
+            raise ValueError(f"pairs need as many answers on both sides, got {len(chosen.ids)} and {len(rejected.ids)}")
+        with torch.no_grad():
+            log_ref = weigh(reference, chosen), weigh(reference, rejected)
+        return cls(chosen.ids, chosen.mask, rejected.ids, rejected.mask, *log_ref)
+
+    @property
+    def chosen(self) -> Rollout:
+        return Rollout(self.chosen_ids, self.chosen_mask)
+
+    @property
+    def rejected(self) -> Rollout:
+        return Rollout(self.rejected_ids, self.rejected_mask)
 
     def pick(self, rows: Int[Tensor, " b"]) -> "Pairs":
         """Some of the pairs."""
-        return Pairs(self.chosen.pick(rows), self.rejected.pick(rows), self.ref_chosen[rows], self.ref_rejected[rows])
+        return Pairs(*(part[rows] for part in self))
 
 
 def weigh(network: Callable[[Tensor], Tensor], rollout: Rollout) -> Float[Tensor, " B"]:
@@ -120,7 +133,7 @@ def dpo_objective(beta: float):
 
 
 def chosen_objective():
-    """Supervised training on the preferred answers alone, the plain alternative to DPO: mean of -log pi over their tokens."""
+    """Supervised training on the preferred answers alone: mean of -log pi over their tokens. A plain alternative to DPO."""
 
     def loss_fn(network: nn.Module, batch: Pairs, generator: torch.Generator) -> Tensor:
         return -weigh(network, batch.chosen).sum() / batch.chosen.mask.sum()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 WORD = re.compile(r"[a-z']+")
 _VOWELS = re.compile(r"[aeiouy]+")
-_SILENT = re.compile(r"[^aeiouyl]e$|[^aeiouycgsxz]es$|[^aeiouytd]ed$")  # tale, tales, talked; not title, roses, wanted
+_SILENT = re.compile(r"(?:[^aeiouyl]|[aeiouy]l)e$|[^aeiouycgsxz]es$|[^aeiouytd]ed$")  # tale, tales, talked; not title, roses
 
 
 def words_of(text: str) -> list[str]:
@@ -22,7 +22,7 @@ def syllables(text: str) -> int:
     """
     count = 0
     for word in words_of(text):
-        groups = len(_VOWELS.findall(word))
+        groups = len(_VOWELS.findall(word.replace("'", "")))
         count += max(1, groups - (groups > 1 and _SILENT.search(word) is not None))
     return count
 
