@@ -4,7 +4,7 @@ import jaxtyping
 
 ROOMS = ["data", "models", "diffusion", "training", "evaluation", "plots"]
 ROOMS += [f"language.{file}" for file in ("ngram", "tokenizer", "objective", "generation", "speculative")]
-ROOMS += [f"language.{file}" for file in ("preference", "policy", "rollout", "verse")]
+ROOMS += [f"language.{file}" for file in ("preference", "rollout", "verse")]
 jaxtyping.install_import_hook([f"aigc_lessons.{room}" for room in ROOMS], "strict_typing.check")
 
 import pytest  # noqa: E402

@@ -173,7 +173,7 @@ MISTAKES = {
         ),
         Mistake(
             lambda log_p, log_old, rewards, mask, clip: _grpo(
-                log_p, log_old, rewards, mask, clip, gain=lambda rho, A, c: torch.maximum(rho * A, rho.clip(1 - c, 1 + c) * A),
+                log_p, log_old, rewards, mask, clip, gain=lambda rho, A, c: (rho * A).maximum(rho.clip(1 - c, 1 + c) * A)
             ),
             "The minimum of the two products, not the maximum: of the two, believe the worse one.",
         ),

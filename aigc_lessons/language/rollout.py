@@ -9,8 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from aigc_lessons.language.generation import generate
-from aigc_lessons.language.policy import group_advantages, grpo_loss, token_kl
-from aigc_lessons.language.preference import dpo_loss
+from aigc_lessons.language.preference import dpo_loss, group_advantages, grpo_loss, token_kl
 
 
 @dataclass(frozen=True, eq=False)

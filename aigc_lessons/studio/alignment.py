@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from aigc_lessons.data.batches import step_generator
 from aigc_lessons.data.text import shakespeare
-from aigc_lessons.language.policy import token_kl
-from aigc_lessons.language.preference import fit_linear_reward, prefer_probability
+from aigc_lessons.language.preference import fit_linear_reward, prefer_probability, token_kl
 from aigc_lessons.language.rollout import Pairs, Rollout, roll_out, weigh
 from aigc_lessons.language.tokenizer import CharTokenizer
 from aigc_lessons.language.verse import Verse, syllables, words_of

@@ -10,8 +10,7 @@ import torch
 import traitlets
 from jaxtyping import Float
 
-from aigc_lessons.language.policy import token_kl
-from aigc_lessons.language.preference import tilt
+from aigc_lessons.language.preference import tilt, token_kl
 
 LETTERS = "tnoe"
 WORDS = ["".join(letters) for letters in itertools.product(LETTERS, repeat=3)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from aigc_lessons.language.policy import kl_estimates, token_kl
+from aigc_lessons.language.preference import kl_estimates, token_kl
 from aigc_lessons.language.rollout import (
     Grpo,
     Pairs,

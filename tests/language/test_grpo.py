@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aigc_lessons.language.policy import (
+from aigc_lessons.language.preference import (
     group_advantages,
     grpo_loss,
     grpo_slopes,
