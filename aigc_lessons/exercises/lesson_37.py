@@ -74,6 +74,9 @@ def _said(stops):
     return stops.long().cumsum(1) - stops.long() == 0
 
 
+OVERFLOW = "sigmoid rounds to 0 where everything is very wrong, and log(0) is -infinity: use softplus or logsigmoid."
+NOTHING = "In a group whose rewards are all equal the spread is 0, and 0 / 0 is NaN: such a group teaches nothing, A = 0."
+
 MISTAKES = {
     "37.1": [
         Mistake(
@@ -106,7 +109,7 @@ MISTAKES = {
         ),
         Mistake(
             lambda chosen, rejected: -torch.sigmoid(chosen - rejected).log().mean(),
-            "sigmoid rounds to 0 where the reward is very wrong, and log(0) is -infinity: use softplus or logsigmoid.",
+            OVERFLOW,
         ),
         Mistake(
             lambda chosen, rejected: (1 - torch.sigmoid(chosen - rejected)).mean(),
@@ -141,7 +144,7 @@ MISTAKES = {
             lambda chosen, rejected, ref_chosen, ref_rejected, beta: (
                 -torch.sigmoid(beta * ((chosen - ref_chosen) - (rejected - ref_rejected))).log().mean()
             ),
-            "sigmoid rounds to 0 where the policy is very wrong, and log(0) is -infinity: use softplus or logsigmoid.",
+            OVERFLOW,
         ),
     ],
     "37.4": [
@@ -157,13 +160,20 @@ MISTAKES = {
                 log_p, log_old, rewards, mask, clip,
                 advantages=lambda r: (r - r.mean(1, keepdim=True)) / r.std(1, unbiased=False, keepdim=True),
             ),
-            "In a group whose rewards are all equal the spread is 0, and 0 / 0 is NaN: such a group teaches nothing, A = 0.",
+            NOTHING,
         ),
         Mistake(
             lambda log_p, log_old, rewards, mask, clip: _grpo(
                 log_p, log_old, rewards, mask, clip, advantages=lambda r: r - r.mean(1, keepdim=True)
             ),
             "The advantages are not divided by the spread of their group.",
+        ),
+        Mistake(
+            lambda log_p, log_old, rewards, mask, clip: _grpo(
+                log_p, log_old, rewards, mask, clip,
+                advantages=lambda r: ((r - r.mean(1, keepdim=True)) / r.std(1, keepdim=True)).nan_to_num(0.0),
+            ),
+            "The spread of a group is the root of the mean square: divide by G, not by G - 1 (unbiased=False).",
         ),
         Mistake(
             lambda log_p, log_old, rewards, mask, clip: _grpo(
@@ -214,12 +224,13 @@ def check_answer_log_prob(answer) -> CheckResult:
 def check_preference_loss(answer) -> CheckResult:
     inputs = [{"chosen": s * noise(k, 3 + k), "rejected": s * noise(k + 20, 3 + k)} for k, s in enumerate([1, 3, 0.1, 5, 2])]
     inputs.append({"chosen": torch.zeros(4), "rejected": torch.zeros(4)})
-    inputs.append({"chosen": torch.tensor([-300.0, 2.0]), "rejected": torch.tensor([300.0, 1.0])})
-    return compare(
-        "37.2", answer, preference_loss, inputs, MISTAKES["37.2"], tolerance=1e-5,
-        praise="Right, and finite however wrong the reward is.",
+    wrong = {"chosen": torch.tensor([-300.0, 2.0]), "rejected": torch.tensor([300.0, 1.0])}
+    praise = "Right, and finite however wrong the reward is."
+    result = compare(
+        "37.2", answer, preference_loss, inputs, MISTAKES["37.2"], tolerance=1e-5, praise=praise,
         hint="-log sigmoid(r_chosen - r_rejected), averaged over the pairs: F.softplus(-d) is -log sigmoid(d).",
     )  # fmt: skip
+    return compare("37.2", answer, preference_loss, [wrong], praise=praise, hint=OVERFLOW) if result.passed else result
 
 
 @exercise("37.3")
@@ -230,13 +241,16 @@ def check_dpo(answer) -> CheckResult:
         inputs.append({**{n: -20 + 4 * noise(10 * k + j, 4 + k) for j, n in enumerate(names)}, "beta": beta})
     same = dict(zip(names, (noise(1, 3), noise(2, 3), noise(1, 3), noise(2, 3)), strict=True))
     inputs.append({**same, "beta": 0.3})  # nothing has moved: ln 2
-    wrong = [torch.tensor([x]) for x in (-900.0, -10.0, -10.0, -900.0)]
-    inputs.append({**dict(zip(names, wrong, strict=True)), "beta": 1.0})
-    return compare(
-        "37.3", answer, dpo, inputs, MISTAKES["37.3"], tolerance=1e-5,
-        praise="Right: ln 2 before the first step, and finite everywhere.",
+    far = [torch.tensor([x]) for x in (-900.0, -10.0, -10.0, -900.0)]
+    wrong, praise = (
+        dict(zip(names, far, strict=True)) | {"beta": 1.0},
+        "Right: ln 2 before the first step, finite everywhere.",
+    )
+    result = compare(
+        "37.3", answer, dpo, inputs, MISTAKES["37.3"], tolerance=1e-5, praise=praise,
         hint="The implicit reward of each answer is beta (log pi - log ref); then the loss of exercise 37.2.",
     )  # fmt: skip
+    return compare("37.3", answer, dpo, [wrong], praise=praise, hint=OVERFLOW) if result.passed else result
 
 
 def _grpo_input(k: int, P: int, G: int, T: int, clip: float, moved: float, rewards: Tensor | None = None) -> dict:
@@ -253,14 +267,14 @@ def _grpo_input(k: int, P: int, G: int, T: int, clip: float, moved: float, rewar
 def check_grpo(answer) -> CheckResult:
     shapes = [(3, 4, 5, 0.2, 0.4), (2, 8, 6, 0.1, 0.3), (4, 2, 3, 0.3, 0.8), (1, 6, 7, 0.2, 0.5), (5, 3, 4, 0.2, 0.2)]
     inputs = [_grpo_input(k, *shape) for k, shape in enumerate(shapes)]
-    equal = torch.tensor([[0.5, 0.5, 0.5], [0.0, 1.0, 1.0]])
-    inputs.append(_grpo_input(7, 2, 3, 4, 0.2, 0.4, equal))
-    inputs.append(_grpo_input(8, 2, 3, 4, 0.2, 0.4, torch.ones(2, 3)))
-    return compare(
-        "37.4", answer, grpo, inputs, MISTAKES["37.4"], tolerance=1e-4,
-        praise="Right: by groups, the worse of two products, and nothing learned from a group without differences.",
+    praise = "Right: by groups, the worse of two products, and nothing learned from a group without differences."
+    result = compare(
+        "37.4", answer, grpo, inputs, MISTAKES["37.4"], tolerance=1e-4, praise=praise,
         hint="A = (r - mean) / spread by rows; rho = exp(log_p - log_old); min(rho A, clip(rho) A); mean by answer; minus.",
     )  # fmt: skip
+    equal = [torch.tensor([[0.5, 0.5, 0.5], [0.0, 1.0, 1.0]]), torch.ones(2, 3)]
+    same = [_grpo_input(7 + k, 2, 3, 4, 0.2, 0.4, rewards) for k, rewards in enumerate(equal)]
+    return compare("37.4", answer, grpo, same, praise=praise, hint=NOTHING) if result.passed else result
 
 
 # -------------------------------------------------------------------------------- 37.5, a reward that sees what readers see
