@@ -2,7 +2,7 @@
 const [WIDTH, HEIGHT] = [880, 404];
 const BARS = { left: 8, right: 494, top: 44, bottom: 316 }, CHART = { left: 566, right: 866, top: 44, bottom: 316 };
 const [BLUE, SKY, ORANGE, INK, GREY, FAINT] = ["#0072b2", "#56b4e9", "#d55e00", "#1d2733", "#51606f", "#c9d1da"];
-const FARTHEST = 7; // nats shown
+const FARTHEST = 6; // nats shown
 
 function render({ model, el }) {
   const { words, log_ref: logRef, liked, ladder, most } = model.get("given");
@@ -79,7 +79,7 @@ function render({ model, el }) {
     say("filled: the policy now · outlined: the reference", BARS.left, 16);
     for (const share of [0, 0.5, 1]) {
       line([[BARS.left, py(share * top)], [BARS.right, py(share * top)]], FAINT, 0.8);
-      if (share) say(`${100 * share * top} in 100`, BARS.right, py(share * top) - 3, { size: 11, colour: GREY, align: "right" });
+      if (share) say(`${100 * share * top} in 100`, BARS.left, py(share * top) - 3, { size: 11, colour: GREY });
     }
     order.forEach((i) => {
       pen.fillStyle = liked[i] === 1 ? BLUE : liked[i] ? SKY : ORANGE;

@@ -66,7 +66,7 @@ def test_a_click_on_the_chart_goes_there(page):
     canvas = page.locator(".al-tilting canvas")
     box = canvas.bounding_box()
     before = state(page)
-    page.mouse.click(box["x"] + box["width"] * (566 + 300 * 2 / 7) / 880, box["y"] + box["height"] * 0.4)
+    page.mouse.click(box["x"] + box["width"] * (566 + 300 * 2 / 6) / 880, box["y"] + box["height"] * 0.4)
     after = state(page)
     assert abs(after[2] - 2) < 0.3
     assert after[0] < before[0]
