@@ -42,7 +42,7 @@ class Setting:
 
     @property
     def every(self) -> int:
-        """Steps between two measurements: often on the way to the letters, seldom on the way to the rule, else at the end."""
+        """Steps between two measurements: often on the way to the letters, seldom to the rule, else at the end."""
         if self.reward == "letters":
             return 5
         return 10 if self.reward == "rule" and self.beta else max(1, self.steps)
