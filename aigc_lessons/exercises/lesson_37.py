@@ -328,7 +328,7 @@ def check_features(answer) -> CheckResult:
     hint = (
         "Letters alone come to about 0.58: your reward hardly sees what the reader sees."
         if few < 0.63
-        else "It sees something. What does the reader count? A linear reward has no peak: give it the distance from the peak."
+        else "It sees something. What does the reader count? A linear reward has no peak: give it the distance from one."
     )
     return CheckResult("37.5", False, message, hint)
 
