@@ -9,7 +9,7 @@ import torch
 from aigc_lessons import experiments
 from aigc_lessons.language import rollout
 from aigc_lessons.studio import alignment, alignment_series
-from aigc_lessons.studio.alignment_series import SEEDS, TUNING_SEED, Setting, best_lr
+from aigc_lessons.studio.alignment_series import SEEDS, TUNING_SEED, Setting
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,6 @@ def test_the_shipped_series_is_complete(shipped):
     for method, rates in alignment_series.RATES.items():
         tried = [r for r in rows if (r["method"], r["seed"]) == (method, TUNING_SEED)]
         assert {r["lr"] for r in tried} == set(rates)
-        assert best_lr(rows, method) in rates
     for row in rows:
         assert row["path"][-1]["step"] == row["steps"]
 
