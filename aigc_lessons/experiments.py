@@ -21,7 +21,7 @@ from aigc_lessons.data.batches import windows
 from aigc_lessons.data.wheels import WHEELS
 from aigc_lessons.language.objective import held_out_nats, next_token_loss
 from aigc_lessons.models.gpt import GPT
-from aigc_lessons.studio import families, frontier_series, places, rounding, secrets, styles
+from aigc_lessons.studio import alignment_series, families, frontier_series, places, rounding, secrets, styles
 from aigc_lessons.training.loop import TrainConfig, train
 
 BLOCK, BATCH, LAYERS = 64, 16, 2
@@ -178,6 +178,11 @@ EXPERIMENTS = {
         styles.settings,
         "from GPT-2 to the modern style, one change at a time and back: each network at its own rate, five seeds",
         styles.ready,
+    ),
+    "alignment": Experiment(
+        alignment_series.settings,
+        "GRPO, DPO and imitation of the preferred answers: the rule, a reward learned from 400 comparisons, and their KL",
+        alignment_series.ready,
     ),
     "secrets": Experiment(
         secrets.settings,
