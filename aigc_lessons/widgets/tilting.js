@@ -42,7 +42,7 @@ function render({ model, el }) {
     shown.push(() => { const [place, words] = read(); range.value = place; value.textContent = words; range.setAttribute("aria-valuetext", words); });
   }
   const rung = () => ladder.reduce((best, b, i) => (Math.abs(Math.log(b / beta)) < Math.abs(Math.log(ladder[best] / beta)) ? i : best), 0);
-  slider("beta", "pull: β from large to small", ladder.length - 1, () => [rung(), `β = ${beta.toFixed(2)}`], (i) => { beta = ladder[i]; });
+  slider("beta", "pull: β falls", ladder.length - 1, () => [rung(), `β = ${beta.toFixed(2)}`], (i) => { beta = ladder[i]; });
   slider("overpaid", "overpaid for each o", Math.round(most / 0.05), () => [Math.round(overpaid / 0.05), overpaid.toFixed(2)], (i) => { overpaid = 0.05 * i; prepare(); });
   const says = make("p", { className: "al-verdict" });
   says.setAttribute("aria-live", "polite");
