@@ -144,7 +144,7 @@ LATENCY = """([target, sign]) => new Promise((done, fail) => {
 def latencies(page: Page, target: str, sign: str, presses: int = 20) -> list[float]:
     """Milliseconds from each key press to the changed picture."""
     page.locator(target).first.focus()
-    page.keyboard.press("ArrowLeft")  # at the right end, where a test before may have left it, the first would change nothing
+    page.keyboard.press("ArrowLeft")  # at the right end, where another test may have left it, the first would change nothing
     page.wait_for_timeout(500)
     measured = []
     for i in range(presses):
