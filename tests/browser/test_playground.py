@@ -96,6 +96,13 @@ def test_breaking_and_mending(page):
     shot(page, "34_penalty")
 
 
+def test_settings_that_move_two_sliders_stay_when_the_kernel_hears_of_them(page):
+    text = preset(page, "hot + min-p")
+    page.wait_for_timeout(800)  # the page tells the kernel once it is at rest
+    assert [control(page, name).input_value() for name in ("temperature", "min_p")] == ["40", "20"]
+    assert written(page) == text
+
+
 def meter(page, which):
     return page.locator(".al-play .al-meter b").nth(which).text_content()
 
