@@ -1,12 +1,11 @@
 """Lesson 31 in JupyterLab, in a browser: the attention explorer by keyboard and by mouse; and its mathematics."""
 
-import base64
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from browser.harness import latencies, shot
+from browser.harness import latencies, loaded, shot
 
 from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.models.heads import copyable
@@ -135,12 +134,6 @@ def test_no_errors_and_nothing_from_outside(lesson):
 
 
 # ------------------------------------------------------------------- the script's mathematics, without JupyterLab
-
-
-def loaded(page, source):
-    """A function that calls f(argument) in the browser, where `m` is the module."""
-    module = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
-    return lambda f, argument: page.evaluate(f"(x) => import({module!r}).then((m) => ({f})(x))", argument)
 
 
 @pytest.fixture(scope="module")

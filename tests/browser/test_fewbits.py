@@ -1,11 +1,8 @@
 """The few-bits explorer in JupyterLab, in a browser: by keyboard and by mouse; its rounding against Python's."""
 
-import base64
-
-import nbformat
 import pytest
 import torch
-from browser.harness import jupyterlab, opened, shot
+from browser.harness import loaded, shot
 
 from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.widgets.fewbits import nats, planted, squeezed
@@ -22,16 +19,6 @@ tokenizer = CharTokenizer.from_text(card("shakespeare")["characters"])
 FewBits(pretrained("shakespeare"), tokenizer, shakespeare(stand_in=True).held_out[30_000:30_257])"""
 SOURCE = script("sampling.js", "gpt.js", "fewbits.js")
 AT_REST = "(n) => document.querySelector('.al-bits .al-page span:last-child').textContent.length === n"
-
-
-@pytest.fixture(scope="module")
-def lesson(browser, tmp_path_factory):
-    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, root / "explorer.ipynb")
-    with jupyterlab(root, scratch) as lab, opened(browser, lab, "explorer.ipynb") as running:
-        yield running
 
 
 def rest(page):
@@ -101,12 +88,6 @@ def test_no_errors_and_nothing_from_outside(lesson):
 
 
 # ------------------------------------------------------------------- the script's mathematics, without JupyterLab
-def loaded(page, source):
-    """A function that calls f(argument) in the browser, where `m` is the module."""
-    module = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
-    return lambda f, argument: page.evaluate(f"(x) => import({module!r}).then((m) => ({f})(x))", argument)
-
-
 def small():
     with torch.random.fork_rng():
         torch.manual_seed(3)

@@ -1,11 +1,8 @@
 """The lens explorer of lesson 32 in JupyterLab, in a browser: by keyboard and by mouse; its numbers against Python's."""
 
-import base64
-
-import nbformat
 import pytest
 import torch
-from browser.harness import jupyterlab, latencies, opened, shot
+from browser.harness import latencies, loaded, shot
 
 from aigc_lessons.evaluation.lens import parts_of
 from aigc_lessons.language.tokenizer import CharTokenizer
@@ -25,16 +22,6 @@ LensExplorer(pretrained("shakespeare"), tokenizer, "To be, or not to be: that is
 LINE = "To be, or not to be: that is the question"
 DRAWN = "document.querySelector('.al-lens').dataset.drawn"
 SOURCE = script("sampling.js", "gpt.js", "lens.js")
-
-
-@pytest.fixture(scope="module")
-def lesson(browser, tmp_path_factory):
-    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, root / "explorer.ipynb")
-    with jupyterlab(root, scratch) as lab, opened(browser, lab, "explorer.ipynb") as running:
-        yield running
 
 
 @pytest.fixture
@@ -149,12 +136,6 @@ def test_no_errors_and_nothing_from_outside(lesson):
 
 
 # ------------------------------------------------------------------- the scripts' mathematics, without JupyterLab
-def loaded(page, source):
-    """A function that calls f(argument) in the browser, where `m` is the module."""
-    module = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
-    return lambda f, argument: page.evaluate(f"(x) => import({module!r}).then((m) => ({f})(x))", argument)
-
-
 @pytest.fixture(scope="module")
 def modules(browser):
     with browser.new_page() as page:

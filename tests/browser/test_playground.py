@@ -1,11 +1,8 @@
 """The decoding playground in JupyterLab, in a browser: by keyboard and by mouse; its network against Python's."""
 
-import base64
-
-import nbformat
 import pytest
 import torch
-from browser.harness import jupyterlab, latencies, opened, shot
+from browser.harness import latencies, loaded, shot
 
 from aigc_lessons.language.generation import filter_logits, generate, penalise
 from aigc_lessons.language.tokenizer import CharTokenizer
@@ -29,16 +26,6 @@ Playground(pretrained("shakespeare"), tokenizer, words, human, prompt="JULIET:\\
 DONE = "!/writing/.test(document.querySelector('.al-play .al-verdict').textContent)"
 TEXT = "[...document.querySelectorAll('.al-play .al-page > span:not(.al-start)')].map((e) => e.textContent).join('')"
 SOURCE = script("sampling.js", "gpt.js", "playground.js")
-
-
-@pytest.fixture(scope="module")
-def lesson(browser, tmp_path_factory):
-    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, root / "explorer.ipynb")
-    with jupyterlab(root, scratch) as lab, opened(browser, lab, "explorer.ipynb") as running:
-        yield running
 
 
 @pytest.fixture
@@ -164,12 +151,6 @@ def test_no_errors_and_nothing_from_outside(lesson):
 
 
 # ------------------------------------------------------------------- the scripts' mathematics, without JupyterLab
-def loaded(page, source):
-    """A function that calls f(argument) in the browser, where `m` is the module."""
-    module = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
-    return lambda f, argument: page.evaluate(f"(x) => import({module!r}).then((m) => ({f})(x))", argument)
-
-
 @pytest.fixture(scope="module")
 def modules(browser):
     with browser.new_page() as page:
