@@ -21,7 +21,16 @@ from aigc_lessons.data.batches import windows
 from aigc_lessons.data.wheels import WHEELS
 from aigc_lessons.language.objective import held_out_nats, next_token_loss
 from aigc_lessons.models.gpt import GPT
-from aigc_lessons.studio import alignment_series, families, frontier_series, places, rounding, secrets, styles
+from aigc_lessons.studio import (
+    alignment_series,
+    families,
+    finetuning_series,
+    frontier_series,
+    places,
+    rounding,
+    secrets,
+    styles,
+)
 from aigc_lessons.training.loop import TrainConfig, train
 
 BLOCK, BATCH, LAYERS = 64, 16, 2
@@ -183,6 +192,11 @@ EXPERIMENTS = {
         alignment_series.settings,
         "GRPO, DPO and imitation of the preferred answers: the rule, a reward learned from 400 comparisons, and their KL",
         alignment_series.ready,
+    ),
+    "finetuning": Experiment(
+        finetuning_series.settings,
+        "seven classifiers of passages of plays on 32, 128 and 512 labels, five draws each",
+        finetuning_series.ready,
     ),
     "secrets": Experiment(
         secrets.settings,
