@@ -120,9 +120,10 @@ def test_learning_rates_are_chosen_on_a_seed_of_their_own():
 def test_every_method_meets_every_draw():
     tuned = rows_of({(m, lr): lr for m, grid in series.GRID.items() for lr in grid})
     planned = list(series.settings(tuned))
-    assert len(planned) == len(set(planned)) == len(tuned) + 5 * len(series.SIZES) * len(series.SEEDS)
+    assert len(planned) == len(set(planned)) == len(tuned) + 7 * len(series.SIZES) * len(series.SEEDS)
     assert all(s.seed == series.TUNED_ON for s in planned[: len(tuned)])
-    for method in ("words", "letters", "frozen", "all", "scratch"):
+    assert len(series.COMPARED) == 7
+    for method in series.COMPARED:
         draws = {(s.labels, s.seed) for s in planned[len(tuned) :] if s.method == method}
         assert draws == {(n, seed) for n in series.SIZES for seed in series.SEEDS}
 
@@ -138,7 +139,7 @@ def short(monkeypatch, made):
     series.base_features.cache_clear()
 
 
-@pytest.mark.parametrize("method", ["words", "frozen", "lora", "scratch"])
+@pytest.mark.parametrize("method", ["words", "letters", "frozen", "last", "all", "lora", "scratch"])
 def test_a_row_holds_what_the_card_says(short, method):
     row = series.measure(series.Setting(method, 32, 0.005, 0))
     assert (row["method"], row["labels"], row["seed"]) == (method, 32, 0)
