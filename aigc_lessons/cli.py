@@ -137,18 +137,24 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name; an unknown one lists them.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the result; the package's own if not given.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget an unfinished run and begin again.")] = False,
+    device: Annotated[str, typer.Option(help="Where to train a checkpoint: cpu, cuda.")] = "cpu",
 ) -> None:
     """Train a shipped checkpoint or a series of trainings anew, live. Stopped, it goes on where it was when called again."""
     from aigc_lessons import experiments, recipes
     from aigc_lessons.data.wheels import DataError
     from aigc_lessons.training.checkpoints import CheckpointError
+    from aigc_lessons.training.device import DeviceError
 
     try:
-        run = experiments.run if recipe in experiments.EXPERIMENTS else recipes.run
-        run(recipe, out=out, fresh=fresh, say=console.print)
+        if recipe in experiments.EXPERIMENTS:
+            if device != "cpu":
+                _fail(f"the series {recipe!r} is many small trainings and runs on the CPU: leave --device out")
+            experiments.run(recipe, out=out, fresh=fresh, say=console.print)
+        else:
+            recipes.run(recipe, out=out, fresh=fresh, device=device, say=console.print)
     except recipes.RecipeError as error:
         _fail(f"{error}; and series: {', '.join(experiments.EXPERIMENTS)}")
-    except (CheckpointError, DataError) as error:
+    except (CheckpointError, DataError, DeviceError) as error:
         _fail(str(error))
 
 

@@ -27,6 +27,7 @@ from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.models.unet import UNet, UNetConfig
 from aigc_lessons.studio.digits import ANY, draw_digits, flash_digits, noise_and_digits
 from aigc_lessons.training import checkpoints
+from aigc_lessons.training.device import placed, usable
 from aigc_lessons.training.loop import TrainConfig, train
 from aigc_lessons.types import Batch, LossFn
 from aigc_lessons.widgets.live import watch
@@ -240,18 +241,21 @@ def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         return build()
 
 
-def run(name: str, *, out: Path | None = None, fresh: bool = False, say: Callable[[str], None] = print) -> Path:
-    """Train a recipe and ship its result; a run that was stopped goes on where it was.
+def run(
+    name: str, *, out: Path | None = None, fresh: bool = False, device: str = "cpu", say: Callable[[str], None] = print
+) -> Path:
+    """Train a recipe and ship its result; a run that was stopped goes on where it was, on this device or another.
 
     Args:
-        out:   folder of the result; the package's own weights unless given.
-        fresh: forget an unfinished run.
+        out:    folder of the result; the package's own weights unless given.
+        fresh:  forget an unfinished run.
+        device: where to train, such as "cuda"; the result is judged on the CPU.
     Returns: the file written.
-    Raises: RecipeError for an unknown name.
+    Raises: RecipeError for an unknown name; DeviceError for a device that is not there.
     """
     if name not in RECIPES:
         raise RecipeError(f"no recipe is called {name!r}; there are: {', '.join(RECIPES)}")
-    recipe, unfinished = RECIPES[name], Path("runs") / f"{name}.safetensors"
+    recipe, unfinished, where = RECIPES[name], Path("runs") / f"{name}.safetensors", usable(device)
     if fresh:
         unfinished.unlink(missing_ok=True)
     state = checkpoints.load(unfinished) if unfinished.is_file() else None
@@ -259,21 +263,23 @@ def run(name: str, *, out: Path | None = None, fresh: bool = False, say: Callabl
 
     torch.set_num_threads(2)
     train_set, held_out = recipe.load()
-    network = recipe.network(train_set, recipe.config.seed)
-    logs = train(network, recipe.loss(), recipe.batches(train_set, recipe.config.seed), recipe.config, resume=state)
+    network = recipe.network(train_set, recipe.config.seed).to(where)
+    batches = placed(recipe.batches(train_set, recipe.config.seed), where)
+    logs = train(network, recipe.loss(), batches, recipe.config, resume=state)
     history = watch(_saving(logs, unfinished), recipe.config.steps)
     if not history or history[-1].step < recipe.config.steps:
         say(f"stopped; to go on: aigc-lessons train {name}")
         return unfinished
 
-    metrics = recipe.measure(network.eval(), train_set, held_out)
+    metrics = recipe.measure(network.cpu().eval(), train_set, held_out)
+    processor = f"{torch.get_num_threads()} threads" if where.type == "cpu" else torch.cuda.get_device_name(where)
     facts = {
         "recipe": name,
         "data": {"source": train_set.source, "sha256": WHEELS[recipe.wheel].sha256},
         "seed": recipe.config.seed,
         "steps": recipe.config.steps,
         "seconds": round(history[-1].seconds, 1),
-        "hardware": f"{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__.split('+')[0]}",
+        "hardware": f"{processor}, {platform.machine()}, torch {torch.__version__.split('+')[0]}",
         "training": {k: v for k, v in asdict(recipe.config).items() if k != "validate"},
         "metrics": {key: round(value, 4) for key, value in metrics.items()},
         "licence": LICENCE,

@@ -64,17 +64,20 @@ def draw(
     """A digit for each label.
 
     Args:
-        x_T: noise to start from; that of the setting's seed unless given.
+        x_T:     noise to start from; that of the setting's seed unless given.
+        network: a v-predicting network, which is asked on its device; the shipped one unless given.
     """
-    schedule = cosine_schedule()
+    schedule, network = cosine_schedule(), network or pretrained("digits")
+    device = next(network.parameters()).device
+    piece = PIECE if device.type == "cpu" else len(labels)
     times = bent(schedule, setting.steps, setting.early, setting.late)
     x_T = noise_for(len(labels), setting.seed) if x_T is None else x_T
     drawn = []
-    for k, (noise, asked) in enumerate(zip(x_T.split(PIECE), labels.split(PIECE), strict=True)):
+    for k, (noise, asked) in enumerate(zip(x_T.to(device).split(piece), labels.to(device).split(piece), strict=True)):
         dice = torch.Generator().manual_seed(1_000_000 + 1000 * setting.seed + k)  # for samplers that draw
         denoise = conditional(asked, setting.scale, network)
         drawn.append(final(visit(denoise, schedule, noise, times, method=setting.method, generator=dice)))
-    return torch.cat(drawn)
+    return torch.cat(drawn).cpu()
 
 
 def thousand() -> Int[Tensor, "1000"]:
