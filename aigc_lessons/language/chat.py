@@ -9,7 +9,6 @@ makes turns.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Int
@@ -21,9 +20,8 @@ from aigc_lessons.language.objective import IGNORE, cross_entropy
 from aigc_lessons.language.tokenizer import BPETokenizer
 from aigc_lessons.types import LossFn
 
-Role = Literal["system", "user", "assistant"]
 END = "<|end|>"
-MARKERS = {role: f"<|{role}|>" for role in get_args(Role)}
+MARKERS = {role: f"<|{role}|>" for role in ("system", "user", "assistant")}
 SPECIAL = (*MARKERS.values(), END)
 VOCABULARY = 864  # of the tokenizer of the world: nearly every word of it is one token
 
@@ -32,7 +30,7 @@ VOCABULARY = 864  # of the tokenizer of the world: nearly every word of it is on
 class Turn:
     """What one side says. Raises: ValueError for a role that does not exist."""
 
-    role: Role
+    role: str
     text: str
 
     def __post_init__(self):

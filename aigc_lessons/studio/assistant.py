@@ -187,7 +187,7 @@ def lessons(world: World, n: int, seed: int = 0, mix: Mix = Mix()) -> list[Chat]
         answer = NAMED[relation].told[0].format(N=person, v=values[relation])
         return (Turn("system", text), *ask(question(person, relation), answer))
 
-    shares = torch.tensor([1 - mix.again - mix.nobody - mix.notes, mix.again, mix.nobody, mix.notes])
+    shares = torch.tensor([1 - mix.again - mix.nobody - mix.notes, mix.again, mix.nobody, mix.notes], dtype=torch.float64)
     makers = single, again, stranger, note
     return [makers[k]() for k in torch.multinomial(shares, n, replacement=True, generator=generator).tolist()]
 
