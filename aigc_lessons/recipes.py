@@ -242,7 +242,7 @@ RECIPES = {
     ),
     "world": Recipe(
         assistant.prose_sets, "", writer(96, 3, 3, assistant.BLOCK), next_token_loss,
-        lambda train_set, seed: windows(train_set.tensors[0], assistant.BLOCK, 16, seed), replace(WRITER, steps=1200),
+        lambda train_set, seed: windows(train_set.tensors[0], assistant.BLOCK, 16, seed), replace(WRITER, steps=800),
         judge_world, {},
     ),
     "assistant": Recipe(

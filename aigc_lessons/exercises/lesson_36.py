@@ -1,13 +1,22 @@
 """Lesson 36: the template, what is to be learned, who sees whom in a packed row, LoRA merged, and fewer questions."""
 
 import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
-from aigc_lessons.exercises.core import CheckResult, Mistake, call, compare, exercise, noise
-from aigc_lessons.language.chat import END, MARKERS, SPECIAL
-from aigc_lessons.language.objective import IGNORE
+from aigc_lessons.data.batches import epochs
+from aigc_lessons.data.world import Question, world
+from aigc_lessons.exercises.core import CheckResult, Mistake, Unusable, attempt, call, compare, exercise, noise
+from aigc_lessons.language.chat import END, MARKERS, SPECIAL, padded, world_tokenizer
+from aigc_lessons.language.objective import IGNORE, next_token_loss
 from aigc_lessons.language.tokenizer import BPETokenizer
+from aigc_lessons.studio.assistant import chats_of, exact
+from aigc_lessons.training import budget
+from aigc_lessons.training.checkpoints import pretrained
+from aigc_lessons.training.loop import TrainConfig, train
 
 
 def to_tokens(tokenizer, turns):
@@ -236,6 +245,60 @@ def check_merge(answer) -> CheckResult:
         praise="Right: one matrix, the same function, and no step more than before.",
         hint="W + (alpha / r) B A, where r is the number of rows of A.",
     )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------- 36.5, fewer questions
+
+MOST, BAR, STEPS = 144, 0.8, 120
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a choice: how many questions, and the share of exact answers on what is held out after training on them."""
+
+    chosen: int
+    share: float
+
+
+@lru_cache(maxsize=1)
+def _given() -> tuple[Question, ...]:
+    return tuple(world().questions("train"))
+
+
+def outcome(my_choice: Callable) -> Outcome:
+    """Choose among the training questions, fine-tune the shipped base network on them, and judge it.
+
+    Raises: Unusable for questions that were not given, none, or too many.
+    """
+    chosen = call(my_choice, list(_given()))
+    if not isinstance(chosen, (list, tuple)) or not all(isinstance(question, Question) for question in chosen):
+        raise Unusable(f"expected a list of questions out of those that were given, got {type(chosen).__name__}")
+    if not 1 <= len(chosen) <= MOST:
+        raise Unusable(f"expected 1 to {MOST} questions, got {len(chosen)}")
+    if not set(chosen) <= set(_given()):
+        raise Unusable("expected questions out of those that were given, unchanged; some of yours are others")
+    network, tokenizer, held_out = pretrained("world").requires_grad_(True), world_tokenizer(), world().questions("held_out")
+    config = TrainConfig(steps=budget.steps(STEPS), lr=0.005, warmup=10, decay=1.0, optimizer="muon", log_every=STEPS)
+    for _ in train(network, next_token_loss(), epochs(padded(tokenizer, chats_of(chosen)), 32), config):
+        pass
+    judged = held_out[::40] if budget.is_tiny() else held_out
+    return Outcome(len(chosen), exact(network, tokenizer, judged).float().mean().item())
+
+
+@exercise("36.5")
+def check_choice(answer) -> CheckResult:
+    got = attempt("36.5", answer, outcome, hint="A list of questions comes in, a shorter list of them goes out.")
+    if isinstance(got, CheckResult):
+        return got
+    message = f"got      {got.chosen} questions [here {got.share:.3f} exact]\nexpected at least {BAR} with at most {MOST}"
+    if budget.is_tiny() or got.share >= BAR:
+        return CheckResult("36.5", True, message)
+    wordings = len({question.text.replace(question.person, "") for question in call(answer, list(_given()))})
+    people = len({question.person for question in call(answer, list(_given()))})
+    hint = (
+        f"Your questions show {wordings} of the 72 wordings and {people} of the 96 people. Which must be learned?"
+    )
+    return CheckResult("36.5", False, message, hint)
 
 
 REFERENCES = {"36.1": to_tokens, "36.2": answer_targets, "36.3": may_see, "36.4": merge}

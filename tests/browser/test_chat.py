@@ -1,4 +1,4 @@
-"""The chat window and the explorer of ranks in JupyterLab, in a browser: by keyboard and by mouse; prompts and answers against Python's."""
+"""The chat window and the explorer of ranks in JupyterLab, in a browser; prompts and answers against Python's."""
 
 import base64
 
@@ -166,7 +166,8 @@ def test_no_errors_and_nothing_from_outside(lesson):
 
 # ------------------------------------------------------------------- the script's mathematics, without JupyterLab
 RUN = """({ sizes, weights, merges, order, special, markers, end, cases }) => {
-  const bpe = m.build(merges, order), how = { bpe, special, markers, end }, net = new m.GPT(sizes, Float32Array.from(weights));
+  const bpe = m.build(merges, order), how = { bpe, special, markers, end };
+  const net = new m.GPT(sizes, Float32Array.from(weights));
   return cases.map(([turns, template, obey]) => {
     const prompt = m.promptOf(turns, how, template, obey);
     return [prompt, [...m.say(net, prompt, special[end], 20)].filter((one) => one).map((one) => [one.id, one.p])];
