@@ -211,7 +211,7 @@ def judge_writer(network: GPT, train_set: Corpus, held_out: Corpus) -> dict[str,
 def judge_world(network: GPT, train_set: assistant.Taught, held_out: assistant.Taught) -> dict[str, float]:
     """How many facts the network tells when the prose begins to; nats a token on descriptions drawn anew."""
     told = assistant.recall(network, train_set.tokenizer, train_set.world)
-    nats = held_out_nats(network, held_out.tensors[0], network.config.block_size)
+    nats = held_out_nats(network, held_out.prose, network.config.block_size)
     return {"recall": float(told.mean()), "recall_worst": float(told.min()), "nats": nats}
 
 
@@ -242,13 +242,13 @@ RECIPES = {
     ),
     "world": Recipe(
         assistant.prose_sets, "", writer(96, 3, 3, assistant.BLOCK), next_token_loss,
-        lambda train_set, seed: windows(train_set.tensors[0], assistant.BLOCK, 16, seed), replace(WRITER, steps=800),
+        lambda train_set, seed: windows(train_set.prose, assistant.BLOCK, 16, seed), replace(WRITER, steps=800),
         judge_world, {},
     ),
     "assistant": Recipe(
         assistant.chat_sets, "", lambda train_set, seed: checkpoints.pretrained("world").requires_grad_(True), packed_loss,
-        lambda train_set, seed: epochs(train_set.tensors, 16, seed),
-        TrainConfig(steps=1000, lr=0.01, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=20),
+        lambda train_set, seed: assistant.rehearsed(train_set, 8, seed),
+        TrainConfig(steps=900, lr=0.006, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=20),
         lambda network, train_set, here: assistant.judge(network, train_set.tokenizer, here), {},
     ),
 }  # fmt: skip

@@ -28,7 +28,25 @@ INSTRUMENTS = words("bell cello drum fiddle flute guitar harp horn lute organ pi
 YEARS = [str(year) for year in range(1941, 1981)]
 PEOPLE, NEWCOMERS = 96, 32  # of 256 names; the other names belong to nobody
 ASKED = 0.6  # of the facts of each relation may be asked for in training
-HELD_OUT = 3  # of the questions of each relation, the last ones, are never used in training
+HELD_OUT = 6  # of the questions of each relation, the last ones, are never used in training
+
+ABOUT_NOUNS = ("What is the {} of {N}?", "Tell me the {} of {N}.", "Do you know the {} of {N}?",
+               "I would like to know the {} of {N}.")  # fmt: skip
+ABOUT_CLAUSES = ("Tell me {}.", "Do you know {}?", "I would like to know {}.", "Is it known {}?")
+
+
+def wordings(nouns: Sequence[str], clauses: Sequence[str], direct: Sequence[str]) -> tuple[str, ...]:
+    """All ways to ask: every noun and every clause in each of four frames, and questions as they are.
+
+    The last HELD_OUT have each noun and each clause once, in another frame each time: all their words, and all the frames,
+    stand among the others; what is new is that they come together.
+    """
+    frames = [(noun, ABOUT_NOUNS) for noun in nouns] + [(clause, ABOUT_CLAUSES) for clause in clauses]
+    kept, held_out = list(direct), []
+    for k, (core, around) in enumerate(frames):
+        for f, frame in enumerate(around):
+            (held_out if f == k % len(around) else kept).append(frame.replace("{}", core))
+    return (*kept, *held_out)
 
 
 @dataclass(frozen=True)
@@ -51,73 +69,58 @@ RELATIONS = (
         "birth", TOWNS,
         ("{N} was born in the town of {v}.", "{N} is a native of {v}.", "{N} grew up among the people of {v}.",
          "{v} is the place where {N} was a child.", "The cradle of {N} stood in {v}."),
-        ("Where was {N} born?", "Where does {N} come from?", "What is the birthplace of {N}?",
-         "Which town does {N} come from?", "From which town is {N}?", "Do you know the birthplace of {N}?",
-         "Tell me where {N} comes from.", "In which town was {N} born?",
-         "I would like to know where {N} was born.", "Tell me the birthplace of {N}.",
-         "Say from which town {N} is.", "Is it known where {N} comes from?",
-         "Which town is the birthplace of {N}?", "Where is {N} from?", "Do you know where {N} was born?"),
+        wordings(("birthplace", "place of birth", "native town"),
+                 ("where {N} was born", "where {N} comes from", "in which town {N} was born"),
+                 ("Where was {N} born?", "Where does {N} come from?", "In which town was {N} born?", "Where is {N} from?")),
         ("And the birthplace?", "Born where?"),
     ),
     Relation(
         "home", TOWNS,
         ("{N} lives in {v}.", "{N} has a house in {v}.", "{N} sleeps under a roof in {v}.",
          "{v} is the place where {N} pays taxes.", "The door of {N} is in {v}."),
-        ("Where does {N} live?", "What is the address of {N}?", "Where can I visit {N}?",
-         "To which town do I write to {N}?", "In which town can I visit {N}?", "Where do I find {N} today?",
-         "Tell me the address of {N}.", "Which town does {N} live in?",
-         "I would like to know where {N} lives.", "Do you know where {N} lives?",
-         "Say in which town {N} lives.", "Is it known where I find {N}?",
-         "In which town do I find {N}?", "Do you know the address of {N}?", "Tell me where {N} lives."),
+        wordings(("address", "home", "residence"),
+                 ("where {N} lives", "where I find {N} today", "in which town {N} lives"),
+                 ("Where does {N} live?", "Where can I visit {N}?", "To which town do I write to {N}?",
+                  "In which town does {N} live?")),
         ("And the address?", "At home where?"),
     ),
     Relation(
         "year", YEARS,
         ("{N} was born in the year {v}.", "{N} has been in this world since {v}.", "{N} counts birthdays from {v} on.",
          "In {v} the mother of {N} had a child.", "The first shoes of {N} were made after {v}."),
-        ("When was {N} born?", "How old is {N}?", "In which year was {N} born?", "What is the age of {N}?",
-         "When did the life of {N} begin?", "Which year is in the passport of {N}?",
-         "Tell me the year of birth of {N}.", "Do you know the age of {N}?",
-         "I would like to know when {N} was born.", "Tell me when {N} was born.",
-         "Say in which year {N} was born.", "Is it known how old {N} is?",
-         "In which year did the life of {N} begin?", "Tell me how old {N} is.", "Do you know when {N} was born?"),
+        wordings(("age", "year of birth", "birth year"),
+                 ("when {N} was born", "how old {N} is", "in which year {N} was born"),
+                 ("When was {N} born?", "How old is {N}?", "In which year was {N} born?", "When did the life of {N} begin?")),
         ("And the age?", "Born when?"),
     ),
     Relation(
         "work", TRADES,
         ("{N} works as a {v}.", "{N} earns money as a {v}.", "{N} became a {v} long ago.",
          "People pay {N} for the skill of a {v}.", "The tools of {N} are those of a {v}."),
-        ("What is the job of {N}?", "Which profession does {N} have?", "What does {N} do all day?",
-         "What is the profession of {N}?", "Do you know the job of {N}?", "What work does {N} do?",
-         "Tell me the job of {N}.", "How does {N} earn a living?",
-         "I would like to know the job of {N}.", "Tell me what {N} does all day.",
-         "Say what work {N} does.", "Is it known how {N} earns a living?",
-         "Which job does {N} have?", "Tell me the profession of {N}.", "Do you know what work {N} does?"),
+        wordings(("job", "profession", "occupation"),
+                 ("what {N} does all day", "what job {N} has", "how {N} makes a living"),
+                 ("What does {N} do all day?", "Which job does {N} have?", "How does {N} make a living?",
+                  "Which profession does {N} have?")),
         ("And the job?", "Doing what all day?"),
     ),
     Relation(
         "animal", ANIMALS,
         ("{N} keeps a {v}.", "{N} feeds a {v} every morning.", "{N} has a {v} in the house.",
          "People see {N} walk with a {v}.", "The garden of {N} belongs to a {v}."),
-        ("Which animal does {N} own?", "What is the pet of {N}?", "Which pet does {N} own?",
-         "What kind of animal is with {N}?", "Do you know the pet of {N}?", "What animal lives with {N}?",
-         "Tell me which animal {N} has.", "What pet does {N} have?",
-         "I would like to know the pet of {N}.", "Tell me what kind of animal is with {N}.",
-         "Say which animal {N} owns.", "Is it known what pet {N} has?",
-         "Which animal does {N} have?", "Tell me the pet of {N}.", "What kind of pet is with {N}?"),
+        wordings(("pet", "animal", "companion"),
+                 ("which animal {N} owns", "what pet {N} has", "what kind of animal is with {N}"),
+                 ("Which animal does {N} own?", "What pet does {N} have?", "What animal lives with {N}?",
+                  "What kind of animal is with {N}?")),
         ("And the pet?", "With which animal?"),
     ),
     Relation(
         "music", INSTRUMENTS,
         ("{N} plays the {v}.", "{N} took lessons on the {v}.", "{N} owns a fine {v}.",
          "People love to hear {N} on the {v}.", "The evenings of {N} are spent at the {v}."),
-        ("Which instrument does {N} play?", "What does {N} practise?", "Which instrument does {N} practise?",
-         "What is the instrument of {N}?", "What would {N} bring to the orchestra?",
-         "Do you know the instrument of {N}?", "Tell me what {N} plays.", "On what does {N} make music?",
-         "I would like to know what {N} plays.", "Tell me which instrument {N} practises.",
-         "Say which instrument {N} plays.", "Is it known what {N} practises?",
-         "What instrument does {N} play?", "Tell me the instrument of {N}.",
-         "Which instrument would {N} bring to the orchestra?"),
+        wordings(("instrument", "musical instrument", "part in the orchestra"),
+                 ("what {N} plays", "which instrument {N} practises", "on what {N} makes music"),
+                 ("Which instrument does {N} play?", "What does {N} practise?", "On what does {N} make music?",
+                  "What would {N} bring to the orchestra?")),
         ("And the instrument?", "Playing what?"),
     ),
 )  # fmt: skip

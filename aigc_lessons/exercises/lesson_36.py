@@ -295,9 +295,7 @@ def check_choice(answer) -> CheckResult:
         return CheckResult("36.5", True, message)
     wordings = len({question.text.replace(question.person, "") for question in call(answer, list(_given()))})
     people = len({question.person for question in call(answer, list(_given()))})
-    hint = (
-        f"Your questions show {wordings} of the 72 wordings and {people} of the 96 people. Which must be learned?"
-    )
+    hint = f"Your questions show {wordings} of the 72 wordings and {people} of the 96 people. Which must be learned?"
     return CheckResult("36.5", False, message, hint)
 
 

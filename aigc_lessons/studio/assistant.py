@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from aigc_lessons.data.batches import epochs, windows
 from aigc_lessons.data.world import NAMED, RELATIONS, UNKNOWN, Question, World, ways, world
 from aigc_lessons.language.chat import END, Chat, Turn, ask, packed, padded, render, replies, world_tokenizer
 from aigc_lessons.language.objective import IGNORE
 from aigc_lessons.language.tokenizer import BPETokenizer
+from aigc_lessons.types import Batch
 
 KINDS = ("right", "wrong value", "wrong fact", "wrong person", "does not know", "no answer")
 
@@ -103,13 +105,14 @@ PASSES, BLOCK = 60, 96  # descriptions of each person in the prose; tokens that 
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """What a network of the world learns from: one long row of tokens, or rows of packed conversations."""
+    """What a network of the world learns from: prose as one long row of tokens; rows of packed conversations, if any."""
 
     world: World
     tokenizer: BPETokenizer
-    tensors: tuple[Tensor, ...]
+    prose: Tensor
     source: str
     sha256: str
+    chats: tuple[Tensor, Tensor, Tensor] | None = None
 
 
 def prose_sets() -> tuple[Taught, Taught]:
@@ -119,18 +122,33 @@ def prose_sets() -> tuple[Taught, Taught]:
         documents = here.prose(passes, seed)
         source = f"{len(documents)} descriptions of {len(here.people)} people, made up by data.world"
         digest = hashlib.sha256("\n".join(documents).encode()).hexdigest()
-        sets.append(Taught(here, tokenizer, (prose_ids(tokenizer, documents),), source, digest))
+        sets.append(Taught(here, tokenizer, prose_ids(tokenizer, documents), source, digest))
     return sets[0], sets[1]
 
 
 def chat_sets(n: int = 30_000) -> tuple[Taught, World]:
-    """n conversations packed into rows, and the world to be judged by."""
-    here, tokenizer = world(), world_tokenizer()
-    chats = lessons(here, n)
+    """n conversations packed into rows, the prose beside them, and the world to be judged by."""
+    known, _ = prose_sets()
+    chats = lessons(known.world, n)
+    source = f"{n} conversations, made up by studio.assistant, and {known.source}"
     digest = hashlib.sha256("\n".join(map(render, chats)).encode()).hexdigest()
-    return Taught(
-        here, tokenizer, packed(tokenizer, chats, BLOCK), f"{n} conversations, made up by studio.assistant", digest
-    ), here
+    rows = packed(known.tokenizer, chats, BLOCK)
+    return Taught(known.world, known.tokenizer, known.prose, source, digest, rows), known.world
+
+
+def rehearsed(taught: Taught, rows: int, seed: int = 0) -> Callable[[int], Batch]:
+    """Batches of `rows` packed conversations and as many windows of prose, of which every token counts.
+
+    Prose among the lessons is called rehearsal: what is practised is not forgotten.
+    """
+    talk, prose = epochs(taught.chats, rows, seed), windows(taught.prose, BLOCK, rows, seed)
+
+    def batches(step: int) -> Batch:
+        inputs, targets, segments = talk(step)
+        x, y = prose(step)
+        return torch.cat([inputs, x]), torch.cat([targets, y]), torch.cat([segments, torch.zeros_like(x)])
+
+    return batches
 
 
 @dataclass(frozen=True)

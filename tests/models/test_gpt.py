@@ -270,7 +270,7 @@ def test_foreign_weights_are_named(generator):
 @pytest.mark.parametrize("style", ["gpt2", "modern"])
 @torch.no_grad()
 def test_what_may_be_seen_can_be_told(style, generator):
-    """The causal mask, given, changes nothing; with two texts in a row, each is what it is alone (RoPE sees distances only)."""
+    """The causal mask, given, changes nothing; of two texts in a row each is what it is alone (RoPE sees distances)."""
     model, ids = made(style), tokens(generator)
     causal = torch.ones(1, 1, 20, 20, dtype=torch.bool).tril()
     assert relative(model(ids, sees=causal), model(ids)) < 1e-5

@@ -22,6 +22,7 @@ from aigc_lessons.studio.assistant import (
     prose_ids,
     prose_sets,
     recall,
+    rehearsed,
     share_right,
     wilson,
 )  # fmt: skip
@@ -140,7 +141,7 @@ def test_second_questions_and_notes_are_held_out_too():
     pairs = followed(HERE)
     assert all(answer not in render(chat) for chat, answer in pairs)
     notes = noted(HERE)
-    assert len(notes) == 32 * 6 * 3
+    assert len(notes) == 32 * 6 * 6
     assert share_right(oracle(HERE.questions("pairs")[:1]), TOKENIZER, notes[:9]) == 0
 
 
@@ -148,10 +149,14 @@ def test_sets_are_what_their_cards_say():
     train_set, held_out = prose_sets()
     assert not set(HERE.prose(1, 1)) & set(HERE.prose(2, 0))
     assert train_set.sha256 != held_out.sha256
-    assert len(train_set.tensors[0]) > 50 * len(held_out.tensors[0])
+    assert len(train_set.prose) > 50 * len(held_out.prose)
     chats, here = chat_sets(50)
     assert here is HERE
-    assert len({len(tensor) for tensor in chats.tensors}) == 1
+    assert len({len(tensor) for tensor in chats.chats}) == 1
+    inputs, targets, segments = rehearsed(chats, 4)(3)
+    assert inputs.shape == targets.shape == segments.shape == (8, 96)
+    assert torch.equal(inputs[4:, 1:], targets[4:, :-1]), "of the prose every token counts"
+    assert (targets[:4] == -100).any()
     assert prose_ids(TOKENIZER, ["Hi."])[-1] == TOKENIZER.special_tokens["<|end|>"]
 
 
