@@ -90,7 +90,8 @@ RELATIONS = (
          "In {v} the mother of {N} had a child.", "The first shoes of {N} were made after {v}."),
         wordings(("age", "year of birth", "birth year"),
                  ("when {N} was born", "how old {N} is", "in which year {N} was born"),
-                 ("When was {N} born?", "How old is {N}?", "In which year was {N} born?", "When did the life of {N} begin?")),
+                 ("When was {N} born?", "How old is {N}?", "In which year was {N} born?",
+                  "When did the life of {N} begin?")),
         ("And the age?", "Born when?"),
     ),
     Relation(

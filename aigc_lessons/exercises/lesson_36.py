@@ -2,18 +2,17 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 
-from aigc_lessons.data.batches import epochs
 from aigc_lessons.data.world import Question, world
-from aigc_lessons.exercises.core import CheckResult, Mistake, Unusable, attempt, call, compare, exercise, noise
-from aigc_lessons.language.chat import END, MARKERS, SPECIAL, padded, world_tokenizer
-from aigc_lessons.language.objective import IGNORE, next_token_loss
+from aigc_lessons.exercises.core import CheckResult, Mistake, Unusable, attempt, call, compare, exercise, noise, show
+from aigc_lessons.language.chat import END, MARKERS, SPECIAL, packed, packed_loss
+from aigc_lessons.language.objective import IGNORE
 from aigc_lessons.language.tokenizer import BPETokenizer
-from aigc_lessons.studio.assistant import chats_of, exact
+from aigc_lessons.studio.assistant import BLOCK, Taught, chats_of, exact, prose_sets, rehearsed
 from aigc_lessons.training import budget
 from aigc_lessons.training.checkpoints import pretrained
 from aigc_lessons.training.loop import TrainConfig, train
@@ -249,53 +248,62 @@ def check_merge(answer) -> CheckResult:
 
 # ------------------------------------------------------------------------------------------- 36.5, fewer questions
 
-MOST, BAR, STEPS = 144, 0.8, 120
+MOST, ROWS, STEPS = 144, 16, 120
+BAR = 0.75
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a choice: how many questions, and the share of exact answers on what is held out after training on them."""
+    """Of a plan: how many questions, and the share of exact answers on what is held out after training by it."""
 
     chosen: int
     share: float
 
 
 @lru_cache(maxsize=1)
-def _given() -> tuple[Question, ...]:
-    return tuple(world().questions("train"))
+def _given() -> tuple[Taught, tuple[Question, ...]]:
+    return prose_sets()[0], tuple(world().questions("train"))
 
 
-def outcome(my_choice: Callable) -> Outcome:
-    """Choose among the training questions, fine-tune the shipped base network on them, and judge it.
+def outcome(my_plan: Callable) -> Outcome:
+    """Fine-tune the shipped base network by a plan, and judge it.
 
-    Raises: Unusable for questions that were not given, none, or too many.
+    Raises: Unusable for questions that were not given, none, or too many; for rows or a rate that make no sense.
     """
-    chosen = call(my_choice, list(_given()))
+    known, questions = _given()
+    plan = call(my_plan, list(questions))
+    if not isinstance(plan, (tuple, list)) or len(plan) != 3:
+        raise Unusable(f"expected three things, (questions, rows of prose, learning rate), got {show(plan)}")
+    chosen, prose, lr = plan
     if not isinstance(chosen, (list, tuple)) or not all(isinstance(question, Question) for question in chosen):
         raise Unusable(f"expected a list of questions out of those that were given, got {type(chosen).__name__}")
     if not 1 <= len(chosen) <= MOST:
         raise Unusable(f"expected 1 to {MOST} questions, got {len(chosen)}")
-    if not set(chosen) <= set(_given()):
+    if not set(chosen) <= set(questions):
         raise Unusable("expected questions out of those that were given, unchanged; some of yours are others")
-    network, tokenizer, held_out = pretrained("world").requires_grad_(True), world_tokenizer(), world().questions("held_out")
-    config = TrainConfig(steps=budget.steps(STEPS), lr=0.005, warmup=10, decay=1.0, optimizer="muon", log_every=STEPS)
-    for _ in train(network, next_token_loss(), epochs(padded(tokenizer, chats_of(chosen)), 32), config):
+    if not isinstance(prose, int) or not 0 <= prose < ROWS:
+        raise Unusable(f"expected 0 to {ROWS - 1} of the {ROWS} rows to be prose, got {show(prose)}")
+    if not isinstance(lr, float) or not 0 < lr <= 0.1:
+        raise Unusable(f"expected a learning rate above 0 and up to 0.1, got {show(lr)}")
+    network = pretrained("world").requires_grad_(True)
+    taught = replace(known, chats=packed(known.tokenizer, chats_of(chosen), BLOCK))
+    config = TrainConfig(steps=budget.steps(STEPS), lr=lr, warmup=10, decay=1.0, optimizer="muon", log_every=STEPS)
+    for _ in train(network, packed_loss(), rehearsed(taught, ROWS - prose, prose), config):
         pass
-    judged = held_out[::40] if budget.is_tiny() else held_out
-    return Outcome(len(chosen), exact(network, tokenizer, judged).float().mean().item())
+    held_out = known.world.questions("held_out")
+    judged = held_out[::80] if budget.is_tiny() else held_out[::2]
+    return Outcome(len(chosen), exact(network, known.tokenizer, judged).float().mean().item())
 
 
 @exercise("36.5")
-def check_choice(answer) -> CheckResult:
-    got = attempt("36.5", answer, outcome, hint="A list of questions comes in, a shorter list of them goes out.")
+def check_plan(answer) -> CheckResult:
+    got = attempt("36.5", answer, outcome, hint="Questions come in; (some of them, rows of prose, learning rate) go out.")
     if isinstance(got, CheckResult):
         return got
     message = f"got      {got.chosen} questions [here {got.share:.3f} exact]\nexpected at least {BAR} with at most {MOST}"
     if budget.is_tiny() or got.share >= BAR:
         return CheckResult("36.5", True, message)
-    wordings = len({question.text.replace(question.person, "") for question in call(answer, list(_given()))})
-    people = len({question.person for question in call(answer, list(_given()))})
-    hint = f"Your questions show {wordings} of the 72 wordings and {people} of the 96 people. Which must be learned?"
+    hint = "What does the network lose while it learns to answer, and what would keep it? Look at section 7."
     return CheckResult("36.5", False, message, hint)
 
 

@@ -136,16 +136,19 @@ def chat_sets(n: int = 30_000) -> tuple[Taught, World]:
     return Taught(known.world, known.tokenizer, known.prose, source, digest, rows), known.world
 
 
-def rehearsed(taught: Taught, rows: int, seed: int = 0) -> Callable[[int], Batch]:
-    """Batches of `rows` packed conversations and as many windows of prose, of which every token counts.
+def rehearsed(taught: Taught, rows: int, prose: int, seed: int = 0) -> Callable[[int], Batch]:
+    """Batches of `rows` packed conversations and `prose` windows of prose, of which every token counts.
 
     Prose among the lessons is called rehearsal: what is practised is not forgotten.
     """
-    talk, prose = epochs(taught.chats, rows, seed), windows(taught.prose, BLOCK, rows, seed)
+    talk = epochs(taught.chats, rows, seed)
+    if prose == 0:
+        return talk
+    read = windows(taught.prose, BLOCK, prose, seed)
 
     def batches(step: int) -> Batch:
         inputs, targets, segments = talk(step)
-        x, y = prose(step)
+        x, y = read(step)
         return torch.cat([inputs, x]), torch.cat([targets, y]), torch.cat([segments, torch.zeros_like(x)])
 
     return batches

@@ -13,37 +13,37 @@ def full(monkeypatch):
     monkeypatch.delenv("AIGC_LESSONS_BUDGET", raising=False)
 
 
-def twice_each(questions):
-    by_wording = {}
-    for q in questions:
-        by_wording.setdefault(q.text.replace(q.person, "N"), []).append(q)
-    return [group[(7 * k + 31 * i) % len(group)] for k, group in enumerate(by_wording.values()) for i in range(2)]
+def some(questions):
+    """144 of them, spread over people and wordings."""
+    return [questions[(53 * k) % len(questions)] for k in range(MOST)]
 
 
-def test_every_wording_with_many_people_passes(full):
-    result = check("36.5", twice_each)
+def test_rehearsal_passes(full):
+    result = check("36.5", lambda questions: (some(questions), 8, 0.01))
     assert result.passed, result.message
 
 
-def test_few_wordings_are_told_why(full):
-    few = [q for q in world().questions("train") if q.text.startswith("Tell me")]
-    result = check("36.5", lambda questions: few[:: len(few) // MOST][:MOST])
+def test_without_it_much_is_forgotten(full):
+    result = check("36.5", lambda questions: (some(questions), 0, 0.01))
     assert not result.passed
-    assert "of the 72 wordings" in result.hint
+    assert "what would keep it" in result.hint
 
 
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (lambda questions: questions, "expected 1 to 144 questions, got 4176"),
-        (lambda questions: [], "expected 1 to 144 questions, got 0"),
-        (lambda questions: world().questions("held_out")[:9], "some of yours are others"),
-        (lambda questions: [q.text for q in questions[:9]], "expected a list of questions"),
+        (lambda questions: (questions, 8, 0.01), "expected 1 to 144 questions, got 7656"),
+        (lambda questions: ([], 8, 0.01), "expected 1 to 144 questions, got 0"),
+        (lambda questions: (world().questions("held_out")[:9], 8, 0.01), "some of yours are others"),
+        (lambda questions: ([q.text for q in questions[:9]], 8, 0.01), "expected a list of questions"),
+        (lambda questions: (questions[:9], 16, 0.01), "0 to 15 of the 16 rows"),
+        (lambda questions: (questions[:9], 8, -1.0), "above 0 and up to 0.1"),
+        (lambda questions: questions[:9], "expected three things"),
         (lambda: None, "cannot be called"),
         (3, "expected a function"),
     ],
 )
-def test_unusable_choices_get_a_verdict(answer, says):
+def test_unusable_plans_get_a_verdict(answer, says):
     result = check("36.5", answer)
     assert not result.passed
     assert says in result.message

@@ -153,10 +153,11 @@ def test_sets_are_what_their_cards_say():
     chats, here = chat_sets(50)
     assert here is HERE
     assert len({len(tensor) for tensor in chats.chats}) == 1
-    inputs, targets, segments = rehearsed(chats, 4)(3)
+    inputs, targets, segments = rehearsed(chats, 4, 4)(3)
     assert inputs.shape == targets.shape == segments.shape == (8, 96)
     assert torch.equal(inputs[4:, 1:], targets[4:, :-1]), "of the prose every token counts"
     assert (targets[:4] == -100).any()
+    assert len(rehearsed(chats, 4, 0)(3)[0]) == 4
     assert prose_ids(TOKENIZER, ["Hi."])[-1] == TOKENIZER.special_tokens["<|end|>"]
 
 
