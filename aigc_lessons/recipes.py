@@ -243,13 +243,14 @@ RECIPES = {
     "world": Recipe(
         assistant.prose_sets, "", writer(96, 3, 3, assistant.BLOCK), next_token_loss,
         lambda train_set, seed: windows(train_set.prose, assistant.BLOCK, 16, seed), replace(WRITER, steps=800),
-        judge_world, {},
+        judge_world, {}, told=lambda train_set: {"tokenizer": assistant.fingerprint(train_set.tokenizer)},
     ),
     "assistant": Recipe(
         assistant.chat_sets, "", lambda train_set, seed: checkpoints.pretrained("world").requires_grad_(True), packed_loss,
         lambda train_set, seed: assistant.rehearsed(train_set, 8, 8, seed),
         TrainConfig(steps=900, lr=0.006, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=20),
         lambda network, train_set, here: assistant.judge(network, train_set.tokenizer, here), {},
+        told=lambda train_set: {"tokenizer": assistant.fingerprint(train_set.tokenizer)},
     ),
 }  # fmt: skip
 

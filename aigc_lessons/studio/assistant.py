@@ -115,6 +115,11 @@ class Taught:
     chats: tuple[Tensor, Tensor, Tensor] | None = None
 
 
+def fingerprint(tokenizer: BPETokenizer) -> str:
+    """SHA-256 of a tokenizer's merges and markers: a network is good for one tokenizer only, and its card says which."""
+    return hashlib.sha256(repr((tokenizer.merges, [*tokenizer.special_tokens])).encode()).hexdigest()
+
+
 def prose_sets() -> tuple[Taught, Taught]:
     """The prose of the world of seed 0 to learn from, and descriptions of the same people that are drawn anew."""
     here, tokenizer, sets = world(), world_tokenizer(), []

@@ -15,6 +15,7 @@ from aigc_lessons.studio.assistant import (
     baselines,
     chat_sets,
     exact,
+    fingerprint,
     followed,
     kind_of,
     lessons,
@@ -25,7 +26,8 @@ from aigc_lessons.studio.assistant import (
     rehearsed,
     share_right,
     wilson,
-)  # fmt: skip
+)
+from aigc_lessons.training.checkpoints import card, pretrained  # fmt: skip
 
 HERE, TOKENIZER = world(), world_tokenizer()
 
@@ -169,3 +171,18 @@ def test_looking_up_is_not_enough():
         assert 0.02 < right / len(questions) <= 0.7, name
     cheat = Baseline([q.text for q in questions], [q.value for q in questions])
     assert cheat(questions) == [q.value for q in questions]
+
+
+@pytest.mark.parametrize("name", ["world", "assistant"])
+def test_shipped_networks_fit_the_tokenizer(name):
+    assert card(name)["tokenizer"] == fingerprint(TOKENIZER)
+
+
+def test_the_shipped_assistant_is_as_good_as_its_card_says():
+    measured, model = card("assistant")["metrics"], pretrained("assistant")
+    share = exact(model, TOKENIZER, HERE.questions("held_out")).float().mean().item()
+    assert share == pytest.approx(measured["held_out"], abs=0.005)
+    assert share >= 0.9
+    assert card("world")["metrics"]["recall"] == pytest.approx(
+        recall(pretrained("world"), TOKENIZER, HERE).mean(), abs=0.005
+    )
