@@ -1,5 +1,6 @@
 """The lessons of the course: finding, opening, executing and exporting them."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -120,13 +121,15 @@ def execute(
     notebook: NotebookNode | None = None,
     on_cell: Callable[[int, int], None] = lambda done, of: None,
     timeout: int = 300,
+    environment: dict[str, str] | None = None,
 ) -> Execution:
     """Run a lesson from top to bottom in a clean kernel, in a folder of its own.
 
     Args:
-        notebook: run this in place of the lesson's file.
-        on_cell:  called after each cell with (cells done, cells in all).
-        timeout:  seconds a single cell may take.
+        notebook:    run this in place of the lesson's file.
+        on_cell:     called after each cell with (cells done, cells in all).
+        timeout:     seconds a single cell may take.
+        environment: variables of the kernel, beside those of this process.
     """
     from nbclient import NotebookClient  # slow to import, and most commands do not need it
     from nbclient.exceptions import CellExecutionError, CellTimeoutError
@@ -138,7 +141,8 @@ def execute(
     error, started = None, time.perf_counter()
     with _Memory(client) as memory:
         try:
-            client.execute(stderr=subprocess.DEVNULL)  # the kernel talks to its terminal about itself
+            # a loop of its own is closed with all its sockets; the kernel talks to its terminal about itself
+            asyncio.run(client.async_execute(stderr=subprocess.DEVNULL, env=os.environ | (environment or {})))
         except CellExecutionError as raised:
             error = f"{_failing_cell(notebook)}\n{raised}"
         except CellTimeoutError as raised:

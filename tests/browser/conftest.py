@@ -39,9 +39,9 @@ def browser():
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def lab(tmp_path_factory):
-    """JupyterLab on copies of all lessons, which train for a few steps only."""
+    """JupyterLab on copies of all lessons, which train for a few steps only: one for all test files."""
     root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
     for lesson in (checkout() / "course").glob("*.ipynb"):
         shutil.copy(lesson, root)

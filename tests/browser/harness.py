@@ -34,6 +34,17 @@ class Lab:
     url: str
     token: str
 
+    def ask(self, path: str, method: str = "GET") -> bytes:
+        """What its server answers."""
+        request = urllib.request.Request(f"{self.url}/{path}?token={self.token}", method=method)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.read()
+
+    def end_kernels(self) -> None:
+        """A kernel outlives its page, with all its memory."""
+        for kernel in json.loads(self.ask("api/kernels")):
+            self.ask(f"api/kernels/{kernel['id']}", "DELETE")
+
 
 @dataclass
 class Opened:
@@ -62,15 +73,16 @@ def jupyterlab(root: Path, scratch: Path, **environment: str) -> Iterator[Lab]:
                "--LabApp.expose_app_in_browser=True"]  # fmt: skip
     with log.open("w") as out:
         server = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | environment)
+    lab = Lab(f"http://127.0.0.1:{port}", token)
     try:
         for _ in range(240):
             with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={token}", timeout=1).close()
+                lab.ask("api/status")
                 break
             if server.poll() is not None:
                 raise RuntimeError(f"JupyterLab died:\n{log.read_text()[-2000:]}")
             time.sleep(0.25)
-        yield Lab(f"http://127.0.0.1:{port}", token)
+        yield lab
     finally:
         server.terminate()
         server.wait(20)
@@ -104,6 +116,7 @@ def opened(browser: Browser, lab: Lab, notebook: str, seconds: int = 240) -> Ite
         )
         page.wait_for_function(IDLE, timeout=30_000)
         yield lesson
+    lab.end_kernels()
 
 
 def shot(page: Page, name: str) -> None:
