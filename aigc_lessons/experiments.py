@@ -21,7 +21,7 @@ from aigc_lessons.data.batches import windows
 from aigc_lessons.data.wheels import WHEELS
 from aigc_lessons.language.objective import held_out_nats, next_token_loss
 from aigc_lessons.models.gpt import GPT
-from aigc_lessons.studio import families, frontier_series
+from aigc_lessons.studio import adapters, families, frontier_series
 from aigc_lessons.training.loop import TrainConfig, train
 
 BLOCK, BATCH, LAYERS = 64, 16, 2
@@ -168,6 +168,11 @@ EXPERIMENTS = {
         families.settings,
         "five families of models on two moons: equal weights, equal seconds, each tuned on a seed of its own, five seeds",
         families.ready,
+    ),
+    "adapters": Experiment(
+        adapters.settings,
+        "full fine-tuning and LoRA of five ranks, each at the best of three rates, two seeds",
+        adapters.ready,
     ),
 }
 

@@ -1,0 +1,119 @@
+"""Full fine-tuning against LoRA of several ranks: what each learns, what it costs and what it forgets."""
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aigc_lessons.data.batches import epochs
+from aigc_lessons.data.world import world
+from aigc_lessons.language.chat import Chat, packed, packed_loss, world_tokenizer
+from aigc_lessons.language.objective import held_out_nats
+from aigc_lessons.language.tokenizer import BPETokenizer
+from aigc_lessons.models.lora import add_lora
+from aigc_lessons.studio.assistant import BLOCK, chats_of, exact, prose_ids, recall
+from aigc_lessons.training.checkpoints import pretrained
+from aigc_lessons.training.loop import StepLog, TrainConfig, train
+
+FULL = 0  # the rank that stands for: all weights
+RANKS = (1, 2, 4, 8, 16)
+RATES = {FULL: (0.0025, 0.005, 0.01)} | dict.fromkeys(RANKS, (0.005, 0.01, 0.02))
+STEPS, BATCH = 120, 8  # rows of BLOCK tokens
+TUNING_SEED, SEEDS = 9, (0, 1)
+SHOWN = "blocks.1.feed_forward.fc"  # the layer whose change is looked at
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One fine-tuning: everything it depends on. Rank 0 trains all weights."""
+
+    rank: int
+    lr: float
+    seed: int
+
+
+def student(base: nn.Module, rank: int, seed: int = 0) -> nn.Module:
+    """A copy of a network that can learn: all of it for rank 0, otherwise only a change of this rank in every layer."""
+    model = deepcopy(base).requires_grad_(True)
+    if rank != FULL:
+        add_lora(model, rank, generator=torch.Generator().manual_seed(seed))
+    return model
+
+
+def teach(
+    model: nn.Module, tokenizer: BPETokenizer, chats: Sequence[Chat], *, lr: float, steps: int = STEPS, seed: int = 0,
+    log_every: int = 20,
+) -> Iterator[StepLog]:  # fmt: skip
+    """Fine-tune a network on packed conversations, the loss on the answers only; yields the logs of the loop."""
+    config = TrainConfig(steps=steps, lr=lr, warmup=10, decay=1.0, optimizer="muon", seed=seed, log_every=log_every)
+    return train(model, packed_loss(), epochs(packed(tokenizer, chats, BLOCK), BATCH, seed), config)
+
+
+def changes(base: nn.Module, model: nn.Module) -> dict[str, Float[Tensor, "o i"]]:
+    """What fine-tuning has added to each linear layer inside the blocks, by name; LoRA or not."""
+    after = dict(model.named_modules())
+    return {
+        name: (after[name].weight - layer.weight).detach()
+        for name, layer in base.blocks.named_modules(prefix="blocks")
+        if isinstance(layer, nn.Linear)
+    }
+
+
+def measure_with(base: nn.Module, tokenizer: BPETokenizer) -> Callable[[Setting], dict]:
+    """The measurement of a setting: shares of exact answers, facts still told, nats on prose, singular values."""
+    here = world()
+    parts = {split: here.questions(split) for split in ("train", "pairs", "held_out")}
+    prose = prose_ids(tokenizer, here.prose(1, seed=1))
+
+    def measure(setting: Setting) -> dict:
+        model = student(base, setting.rank, setting.seed)
+        row = asdict(setting) | {"parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)}
+        for _ in teach(model, tokenizer, chats_of(parts["train"]), lr=setting.lr, seed=setting.seed):
+            pass
+        row |= {name: exact(model, tokenizer, questions).float().mean().item() for name, questions in parts.items()}
+        row |= {"recall": recall(model, tokenizer, here).mean(), "nats": held_out_nats(model, prose, BLOCK)}
+        row["singular"] = torch.linalg.svdvals(changes(base, model)[SHOWN]).tolist()[:24]
+        return {k: [round(x, 4) for x in v] if k == "singular" else round(v, 5) for k, v in row.items()}
+
+    return measure
+
+
+def settings(rows: list[dict]) -> Iterator[Setting]:
+    """Every rank at three rates with the tuning seed; then two seeds at the rate that answers most of "pairs" exactly."""
+    for rank, rates in RATES.items():
+        for lr in rates:
+            yield Setting(rank, lr, TUNING_SEED)
+    for rank in RATES:
+        tried = [row for row in rows if row["rank"] == rank and row["seed"] == TUNING_SEED]
+        for seed in SEEDS:
+            yield Setting(rank, max(tried, key=lambda row: row["pairs"])["lr"], seed)
+
+
+def ready() -> tuple[Callable[[Setting], dict], dict]:
+    """The measurement, and what the card says."""
+    base, tokenizer, here = pretrained("world"), world_tokenizer(), world()
+    return measure_with(base, tokenizer), {
+        "network": "the shipped checkpoint `world`; rank 0 trains all weights, other ranks every linear layer of the blocks",
+        "training": f"{STEPS} steps of {BATCH} packed rows of {BLOCK} tokens, Muon, the rate as in each row",
+        "measured": "shares of exact greedy answers; facts told when the prose begins to; nats a token on prose drawn anew;"
+        f" the largest singular values of the change of {SHOWN}",
+        "data": {"source": f"{len(here.questions('train'))} questions of data.world, seed 0"},
+    }
+
+
+def summary(rows: Sequence[dict]) -> list[dict]:
+    """One row for each rank, full fine-tuning last: means over the seeds at the chosen rate, with lowest and highest."""
+    found = []
+    for rank in (*RANKS, FULL):
+        mine = [row for row in rows if row["rank"] == rank and row["seed"] in SEEDS]
+        means = {
+            name: statistics.mean(row[name] for row in mine) for name in ("train", "pairs", "held_out", "recall", "nats")
+        }
+        ends = {"low": min(row["held_out"] for row in mine), "high": max(row["held_out"] for row in mine)}
+        fixed = {"rank": rank, "parameters": mine[0]["parameters"], "lr": mine[0]["lr"], "singular": mine[0]["singular"]}
+        found.append(fixed | means | ends)
+    return found
