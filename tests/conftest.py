@@ -3,7 +3,9 @@
 import jaxtyping
 
 ROOMS = ["data", "models", "diffusion", "training", "evaluation", "plots"]
-ROOMS += [f"language.{file}" for file in ("ngram", "tokenizer", "objective", "generation", "speculative")]
+LANGUAGE = ["ngram", "tokenizer", "objective", "generation", "speculative", "answering", "retrieval"]
+LANGUAGE += ["preference", "rollout", "verse"]
+ROOMS += [f"language.{file}" for file in LANGUAGE]
 jaxtyping.install_import_hook([f"aigc_lessons.{room}" for room in ROOMS], "strict_typing.check")
 
 import pytest  # noqa: E402

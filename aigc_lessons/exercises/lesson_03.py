@@ -180,7 +180,7 @@ def check_binned(answer) -> CheckResult:
     inputs.append(
         inputs[0] | {"probabilities": torch.ones(1).double(), "low": -1.0, "high": 3.0}
     )  # one bin: -log of its width
-    inputs.append(inputs[1] | {"x": torch.tensor([-3.0, 0.0, 2.999]).double()})  # at the edges of bins
+    inputs.append(inputs[1] | {"x": torch.tensor([-2.999, 0.001, 2.999]).double()})  # just inside the edges of bins
     return compare(
         "03.1", answer, binned_log_likelihood, inputs, MISTAKES["03.1"],
         praise="Right on six models, one of them a single bin, where only its width counts.",
@@ -239,12 +239,12 @@ def check_coupled(answer) -> CheckResult:
 
 # --------------------------------------------------------------------------------------------- 03.5, a density to beat
 
-POINTS, HELD_OUT, REACH, SIDE, GOAL, LEAK = 1000, 2000, 4.0, 0.05, 0.2, 0.05
+POINTS, HELD_OUT, REACH, SIDE, GOAL, LEAK = 1000, 2000, 3.0, 0.05, 0.2, 0.05
 
 
 @dataclass(frozen=True)
 class Score:
-    """Means over the hidden shapes: nats of points held out; the largest integral of a density over the plane."""
+    """Means over the hidden shapes: nats of points held out; the largest integral of a density over their square."""
 
     nats: float
     mass: float
@@ -286,7 +286,10 @@ def _asked(log_prob: Callable, x: Tensor) -> Tensor:
 
 
 def density_score(answer) -> Score:
-    """Fit `answer(points) -> log_prob` on every shape, and weigh: points held out, and the whole plane."""
+    """Fit `answer(points) -> log_prob` on every shape, and weigh: points held out, and the square that holds all of them.
+
+    What a density has outside of the square wins no nats.
+    """
     nats, masses = [], []
     side = torch.arange(-REACH + SIDE / 2, REACH, SIDE)
     plane = torch.cartesian_prod(side, side)

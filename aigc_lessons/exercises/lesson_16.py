@@ -16,6 +16,7 @@ from aigc_lessons.evaluation.judges import describe
 from aigc_lessons.evaluation.metrics import balanced_subset, frechet_distance
 from aigc_lessons.exercises.core import CheckResult, Mistake, attempt, call, compare, exercise, noise
 from aigc_lessons.studio.digits import ANY
+from aigc_lessons.training import budget
 from aigc_lessons.training.checkpoints import card, pretrained
 
 
@@ -159,12 +160,11 @@ class Score:
 
 
 @lru_cache(maxsize=1)
-def _contest():
-    """What all answers are judged with, loaded once; the last two are the density and the distance of real digits."""
+def _contest(n: int):
+    """What n digits are judged with, loaded once; the last two are the density and the distance of n real digits."""
     judge, (train, held_out) = pretrained("digits_judge"), digits.load(stand_in=True)
-    features, real = describe(judge, held_out.images), describe(judge, train.images)
-    generator = torch.Generator().manual_seed(0)
-    subsets = [real[balanced_subset(train.labels, DIGITS, generator)] for _ in range(10)]
+    features, generator = describe(judge, held_out.images), torch.Generator().manual_seed(0)
+    subsets = [describe(judge, train.images[balanced_subset(train.labels, n, generator)]) for _ in range(10)]
     dense = sum(density_coverage(subset, features).density for subset in subsets) / 10
     unit = sum(frechet_distance(subset, features) for subset in subsets) / 10
     denoise = denoiser(pretrained("digits"), cosine_schedule(), card("digits")["target"])
@@ -186,11 +186,11 @@ def scales(answer) -> dict[int, float]:
     return said
 
 
-def score(said: dict[int, float], seed: int = 0) -> Score:
-    """Draw 500 digits from the shipped network with these scales, by DPM-Solver++ in 8 steps, and judge them."""
-    denoise, judge, held_out, dense, unit = _contest()
-    labels, pieces = torch.arange(DIGITS) % 10, []
-    for piece, x_T in zip(labels.split(100), noise(2000 + seed, DIGITS, 1, 28, 28).split(100), strict=True):
+def score(said: dict[int, float], n: int = DIGITS, seed: int = 0) -> Score:
+    """Draw n digits from the shipped network with these scales, by DPM-Solver++ in 8 steps, and judge them."""
+    denoise, judge, held_out, dense, unit = _contest(n)
+    labels, pieces = torch.arange(n) % 10, []
+    for piece, x_T in zip(labels.split(100), noise(2000 + seed, n, 1, 28, 28).split(100), strict=True):
 
         def guided(x_t: Tensor, t: Tensor, y: Tensor = piece) -> Tensor:
             return classifier_free(denoise, y, ANY, said[int(t[0])])(x_t, t).clamp(-1, 1)
@@ -201,9 +201,9 @@ def score(said: dict[int, float], seed: int = 0) -> Score:
 
 
 @lru_cache(maxsize=1)
-def constant_score() -> Score:
+def constant_score(n: int = DIGITS) -> Score:
     """The lesson's: scale 2 at every step, measured here and now."""
-    return score(scales(lambda t: CONSTANT))
+    return score(scales(lambda t: CONSTANT), n)
 
 
 @exercise("16.4")
@@ -211,12 +211,15 @@ def check_scale(answer) -> CheckResult:
     said = attempt("16.4", answer, scales)
     if isinstance(said, CheckResult):
         return said
-    mine, constant = score(said), constant_score()
+    n = budget.steps(DIGITS, at_least=50)
+    mine, constant = score(said, n), constant_score(n)
     message = (
         f"got      [here density {mine.density:.3f}, Fréchet ratio {mine.ratio:.3f}]\n"
         f"expected density at least {DENSE:g}, and a ratio of at most [here {GOAL * constant.ratio:.3f}], {GOAL:.0%} of what"
         f" scale {CONSTANT:g} throughout has [here {constant.ratio:.3f}, at density {constant.density:.3f}]"
     )
+    if budget.is_tiny():  # so few digits are no contest
+        return CheckResult("16.4", True, message)
     hint = ""
     if mine.density < DENSE:
         hint = "Too many poor digits: guide more strongly, or where a digit is decided. Is that at much noise or at little?"

@@ -248,7 +248,7 @@ class GPT(nn.Module):
 
     @classmethod
     def from_gpt2(cls, state_dict: dict[str, Tensor], n_head: int) -> "GPT":
-        """A "gpt2"-style GPT from weights under the names that `transformers` gives them.
+        """A "gpt2"-style GPT, in the dtype of its weights, from weights under the names that `transformers` gives them.
 
         Args:
             state_dict: of a GPT2LMHeadModel or GPT2Model (with or without the prefix "transformer.").
@@ -262,7 +262,7 @@ class GPT(nn.Module):
             raise ValueError(f"this is not GPT-2: the state has no {error.args[0]}") from None
         n_layer = len({name.split(".")[1] for name in theirs if name.startswith("h.")})
         with torch.random.fork_rng(devices=[]):  # first weights are drawn and then replaced: leave the global state alone
-            model = cls(GPTConfig(V, block_size, n_layer, n_head, C, style="gpt2"))
+            model = cls(GPTConfig(V, block_size, n_layer, n_head, C, style="gpt2")).to(theirs["wte.weight"].dtype)
         ours = {}
         for name, (their_name, transposed) in _gpt2_names(n_layer).items():
             if their_name not in theirs:

@@ -13,8 +13,9 @@ from torch import Tensor
 from aigc_lessons.data.batches import epochs, windows
 from aigc_lessons.data.world import NAMED, RELATIONS, UNKNOWN, Question, World, ways, world
 from aigc_lessons.language.chat import END, Chat, Turn, ask, packed, padded, render, replies, world_tokenizer
-from aigc_lessons.language.objective import IGNORE
+from aigc_lessons.language.objective import IGNORE, held_out_nats
 from aigc_lessons.language.tokenizer import BPETokenizer
+from aigc_lessons.models.gpt import GPT
 from aigc_lessons.types import Batch
 
 KINDS = ("right", "wrong value", "wrong fact", "wrong person", "does not know", "no answer")
@@ -61,6 +62,13 @@ def recall(model: Callable[[Tensor], Tensor], tokenizer: BPETokenizer, world: Wo
         truth = [tokenizer.encode(" " + world.value(person, relation.name))[0] for person in world.people]
         shares.append((likeliest == torch.tensor(truth)).float().mean().item())
     return np.array(shares)
+
+
+def judge_base(network: GPT, train_set: "Taught", held_out: "Taught") -> dict[str, float]:
+    """How many facts the network tells when the prose begins to; nats a token on descriptions drawn anew."""
+    told = recall(network, train_set.tokenizer, train_set.world)
+    nats = held_out_nats(network, held_out.prose, network.config.block_size)
+    return {"recall": float(told.mean()), "recall_worst": float(told.min()), "nats": nats}
 
 
 def kind_of(world: World, question: Question, reply: str) -> str:

@@ -165,13 +165,13 @@ def over_draws(differences: list[float]) -> Interval:
 
     Raises: ValueError for fewer than two draws.
     """
-    from scipy.stats import t  # slow to import
+    from scipy.special import stdtrit  # the quantile of t; scipy.stats would be slow to import
 
     n = len(differences)
     if n < 2:
         raise ValueError(f"one draw has no spread: need two or more, got {n}")
     x = torch.tensor(differences, dtype=torch.float64)
-    reach = float(t.ppf(0.975, n - 1)) * x.std().item() / n**0.5
+    reach = float(stdtrit(n - 1, 0.975)) * x.std().item() / n**0.5
     return Interval(x.mean().item(), x.mean().item() - reach, x.mean().item() + reach)
 
 

@@ -89,7 +89,11 @@ def is_empty(summary: list[dict]) -> bool:
     """Whether nothing was drawn or written, or only constants."""
     if any(text.strip() for ax in summary for text in ax.get("texts", [])):
         return False
-    arrays = [array for ax in summary for array in [*ax["images"], *(y for _, y in ax["lines"]), ax["bars"], *ax["points"]]]
+    arrays = [
+        array  # upright bars differ in their heights, lying ones in their widths
+        for ax in summary
+        for array in [*ax["images"], *(y for _, y in ax["lines"]), ax["bars"], ax["widths"], *ax["points"]]
+    ]
     return not any(array["size"] and array["scan"][1] > 0 for array in arrays)
 
 

@@ -42,11 +42,14 @@ export class GPT {
 
   cut(length) { this.length = length; } // forget the later tokens: new ones will be written over them
 
-  // one token more: the logits of the one after it
-  read(id) {
+  says(x) { return times(this.head, norm(x), this.V); } // what the head reads in the stream
+
+  // one token more: the logits of the one after it. `writes(part, x)` hears of the stream before each part (two a block) and
+  // at the end, and says whether the part may write
+  read(id, writes = () => true) {
     const { C, size, heads, turns } = this, position = this.length;
-    let x = norm(this.embed, id * C, (id + 1) * C);
-    const add = (y) => { for (let i = 0; i < C; i++) x[i] += y[i]; };
+    let x = norm(this.embed, id * C, (id + 1) * C), part = 0;
+    const add = (y) => { if (writes(part++, x)) for (let i = 0; i < C; i++) x[i] += y[i]; };
     for (const block of this.blocks) {
       const qkv = times(block.qkv, norm(x), 3 * C), q = new Float32Array(C), y = new Float32Array(C);
       for (let h = 0; h < heads; h++) {
@@ -80,6 +83,7 @@ export class GPT {
       add(times(block.back, wide, C));
     }
     this.length = position + 1;
-    return times(this.head, norm(x), this.V);
+    writes(part, x);
+    return this.says(x);
   }
 }

@@ -206,8 +206,8 @@ function render({ model, el }) {
     if (!writer.done) return;
     clearTimeout(rest);
     rest = setTimeout(() => {
-      for (const one of sliders) model.set(one.name, one.value);
-      model.set({ seed: +seed.value, prompt: prompt.value, written: writer.made.map(({ id }) => texts[id]).join("") });
+      const moved = Object.fromEntries(sliders.map((one) => [one.name, one.value])); // at once: one by one, the others would be old
+      model.set({ ...moved, seed: +seed.value, prompt: prompt.value, written: writer.made.map(({ id }) => texts[id]).join("") });
       model.save_changes();
     }, 200);
   }

@@ -51,6 +51,8 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lesson(browser, lab, request):
-    """The test file's LESSON."""
-    with opened(browser, lab, request.module.LESSON) as running:
+    """The test file's LESSON; or, where it names none, a notebook of one cell, its SETUP."""
+    test = request.module
+    name = getattr(test, "LESSON", None) or lab.write(f"{Path(test.__file__).stem}.ipynb", test.SETUP)
+    with opened(browser, lab, name) as running:
         yield running

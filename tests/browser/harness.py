@@ -1,5 +1,6 @@
 """A real JupyterLab in a real Chromium: everything on loopback, settings of its own, gone at the end."""
 
+import base64
 import contextlib
 import json
 import os
@@ -9,10 +10,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nbformat
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from aigc_lessons.doctor import find_chromium
@@ -33,12 +35,20 @@ class Lab:
 
     url: str
     token: str
+    root: Path  # of its notebooks
 
     def ask(self, path: str, method: str = "GET") -> bytes:
         """What its server answers."""
         request = urllib.request.Request(f"{self.url}/{path}?token={self.token}", method=method)
         with urllib.request.urlopen(request, timeout=20) as answer:
             return answer.read()
+
+    def write(self, name: str, code: str) -> str:
+        """A notebook of one cell; its file name."""
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, self.root / name)
+        return name
 
     def end_kernels(self) -> None:
         """A kernel outlives its page, with all its memory."""
@@ -73,7 +83,7 @@ def jupyterlab(root: Path, scratch: Path, **environment: str) -> Iterator[Lab]:
                "--LabApp.expose_app_in_browser=True"]  # fmt: skip
     with log.open("w") as out:
         server = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | environment)
-    lab = Lab(f"http://127.0.0.1:{port}", token)
+    lab = Lab(f"http://127.0.0.1:{port}", token, root)
     try:
         for _ in range(240):
             with contextlib.suppress(OSError):
@@ -119,6 +129,12 @@ def opened(browser: Browser, lab: Lab, notebook: str, seconds: int = 240) -> Ite
     lab.end_kernels()
 
 
+def loaded(page: Page, source: str) -> Callable:
+    """A script's mathematics without JupyterLab: calls f(argument) in the browser, where `m` is the module."""
+    module = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
+    return lambda f, argument: page.evaluate(f"(x) => import({module!r}).then((m) => ({f})(x))", argument)
+
+
 def shot(page: Page, name: str) -> None:
     """A screenshot for the eye, in the folder that AIGC_LESSONS_SCREENSHOTS names; without it, none."""
     if SHOTS:
@@ -143,6 +159,9 @@ LATENCY = """([target, sign]) => new Promise((done, fail) => {
 
 def latencies(page: Page, target: str, sign: str, presses: int = 20) -> list[float]:
     """Milliseconds from each key press to the changed picture."""
+    page.locator(target).first.focus()
+    page.keyboard.press("ArrowLeft")  # at the right end, where another test may have left it, the first would change nothing
+    page.wait_for_timeout(500)
     measured = []
     for i in range(presses):
         page.evaluate(f"() => {{ window.__latency = ({LATENCY})({json.dumps([target, sign])}); }}")

@@ -1,12 +1,10 @@
 """The next-token explorer in JupyterLab, in a browser: by keyboard and by mouse; and its mathematics against Python's."""
 
-import base64
 from pathlib import Path
 
-import nbformat
 import pytest
 import torch
-from browser.harness import jupyterlab, latencies, opened, shot
+from browser.harness import latencies, loaded, shot
 
 from aigc_lessons.language.generation import filter_logits
 from aigc_lessons.language.tokenizer import CharTokenizer
@@ -29,16 +27,6 @@ for p in model.parameters():
     p.data.normal_(std=0.4)
 explorer = NextToken(model, CharTokenizer({LETTERS!r}), {PROMPT!r})
 explorer"""
-
-
-@pytest.fixture(scope="module")
-def lesson(browser, tmp_path_factory):
-    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, root / "explorer.ipynb")
-    with jupyterlab(root, scratch) as lab, opened(browser, lab, "explorer.ipynb") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -210,12 +198,6 @@ def test_no_errors_and_nothing_from_outside(lesson):
 
 
 # ---------------------------------------------------------------------- the script's mathematics, without JupyterLab
-def loaded(page, source):
-    """A function that calls f(argument) in the browser, where `m` is the module."""
-    module = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
-    return lambda f, argument: page.evaluate(f"(x) => import({module!r}).then((m) => ({f})(x))", argument)
-
-
 @pytest.fixture(scope="module")
 def script(browser):
     with browser.new_page() as page:

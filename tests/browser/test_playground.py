@@ -1,11 +1,8 @@
 """The decoding playground in JupyterLab, in a browser: by keyboard and by mouse; its network against Python's."""
 
-import base64
-
-import nbformat
 import pytest
 import torch
-from browser.harness import jupyterlab, latencies, opened, shot
+from browser.harness import latencies, loaded, shot
 
 from aigc_lessons.language.generation import filter_logits, generate, penalise
 from aigc_lessons.language.tokenizer import CharTokenizer
@@ -29,16 +26,6 @@ Playground(pretrained("shakespeare"), tokenizer, words, human, prompt="JULIET:\\
 DONE = "!/writing/.test(document.querySelector('.al-play .al-verdict').textContent)"
 TEXT = "[...document.querySelectorAll('.al-play .al-page > span:not(.al-start)')].map((e) => e.textContent).join('')"
 SOURCE = script("sampling.js", "gpt.js", "playground.js")
-
-
-@pytest.fixture(scope="module")
-def lesson(browser, tmp_path_factory):
-    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, root / "explorer.ipynb")
-    with jupyterlab(root, scratch) as lab, opened(browser, lab, "explorer.ipynb") as running:
-        yield running
 
 
 @pytest.fixture
@@ -94,6 +81,13 @@ def test_breaking_and_mending(page):
     circles = repeats(page, preset(page, "greedy"))
     assert repeats(page, preset(page, "greedy + penalty")) < circles
     shot(page, "34_penalty")
+
+
+def test_settings_that_move_two_sliders_stay_when_the_kernel_hears_of_them(page):
+    text = preset(page, "hot + min-p")
+    page.wait_for_timeout(800)  # the page tells the kernel once it is at rest
+    assert [control(page, name).input_value() for name in ("temperature", "min_p")] == ["40", "20"]
+    assert written(page) == text
 
 
 def meter(page, which):
@@ -157,12 +151,6 @@ def test_no_errors_and_nothing_from_outside(lesson):
 
 
 # ------------------------------------------------------------------- the scripts' mathematics, without JupyterLab
-def loaded(page, source):
-    """A function that calls f(argument) in the browser, where `m` is the module."""
-    module = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
-    return lambda f, argument: page.evaluate(f"(x) => import({module!r}).then((m) => ({f})(x))", argument)
-
-
 @pytest.fixture(scope="module")
 def modules(browser):
     with browser.new_page() as page:

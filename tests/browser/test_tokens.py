@@ -1,11 +1,9 @@
 """The token explorer in JupyterLab, in a browser: by keyboard and by mouse; and its BPE against Python's, text by text."""
 
-import base64
 import random
 
-import nbformat
 import pytest
-from browser.harness import jupyterlab, latencies, opened, shot
+from browser.harness import latencies, loaded, shot
 
 from aigc_lessons.language import bpe
 from aigc_lessons.language.tokenizer import BPETokenizer
@@ -25,16 +23,6 @@ tokenizers = {
 }
 explorer = TokenExplorer(tokenizers)
 explorer"""
-
-
-@pytest.fixture(scope="module")
-def lesson(browser, tmp_path_factory):
-    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, root / "explorer.ipynb")
-    with jupyterlab(root, scratch) as lab, opened(browser, lab, "explorer.ipynb") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -174,12 +162,6 @@ def test_no_errors_and_nothing_from_outside(lesson):
 
 
 # -------------------------------------------------------------------------------- the script's BPE, without JupyterLab
-def loaded(page, source):
-    """A function that calls f(argument) in the browser, where `m` is the module."""
-    module = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
-    return lambda f, argument: page.evaluate(f"(x) => import({module!r}).then((m) => ({f})(x))", argument)
-
-
 # every kind of white space in Unicode and what only looks like it; letters, numbers and signs of one to four bytes
 ALPHABET = [
     *"aAé ''''sdtlvremo0123  \n\t\r.,!-:三国演义，。①ⅷ٣ßñ😀𝟘한",

@@ -70,3 +70,14 @@ def test_a_scale_is_asked_for_at_every_step():
     said = lesson_16.scales(my_scale)
     assert asked == [1000, 875, 750, 625, 500, 375, 250, 125]
     assert set(said.values()) == {1.5}
+
+
+def test_a_quick_run_draws_a_few_digits_and_judges_none(monkeypatch):
+    """AIGC_LESSONS_BUDGET=tiny tests the form of an answer, and no more."""
+    monkeypatch.setenv("AIGC_LESSONS_BUDGET", "tiny")
+    drawn, score = [], lesson_16.score
+    monkeypatch.setattr(lesson_16, "score", lambda said, n, *seed: drawn.append(n) or score(said, n, *seed))
+    lesson_16.constant_score.cache_clear()
+    assert check("16.4", lambda t: 1.0).passed
+    assert drawn == [50, 50]
+    assert not check("16.4", lambda t: -1.0).passed

@@ -113,3 +113,12 @@ def test_a_pattern_that_beats_the_lessons_passes_and_the_lessons_does_not():
     assert not result.passed
     assert "2.278 bytes a token (and a 3-gram pays 2.437" in result.message
     assert "stand together" in result.hint
+
+
+def test_a_quick_run_learns_from_little_and_judges_nothing(monkeypatch):
+    """AIGC_LESSONS_BUDGET=tiny tests the form of a pattern, and no more."""
+    monkeypatch.setenv("AIGC_LESSONS_BUDGET", "tiny")
+    result = check("30.5", lambda: bpe.GPT2_PATTERN)
+    assert result.passed
+    assert "expected above" in result.message
+    assert not check("30.5", lambda: r"\p{L}+").passed

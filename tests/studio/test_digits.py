@@ -8,8 +8,8 @@ from aigc_lessons.diffusion.flow import flow_matching_loss, flow_times, integrat
 from aigc_lessons.diffusion.objective import denoiser
 from aigc_lessons.diffusion.samplers import final
 from aigc_lessons.diffusion.schedule import cosine_schedule
-from aigc_lessons.recipes import ENDS, reflow_loss, spread_digits
 from aigc_lessons.studio.digits import draw_digits, flash_digits, noise_and_digits, walk_digits
+from aigc_lessons.studio.reflow import ENDS, reflow_loss, spread_digits
 from aigc_lessons.training.checkpoints import card, pretrained
 
 

@@ -211,6 +211,11 @@ def test_empty_figures_are_noticed():
     assert figures.is_empty(figures.summarise(empty))
     assert figures.is_empty(figures.summarise(flat))
     assert not figures.is_empty(figures.summarise(drawing()))
+    for bars in ("bar", "barh"):
+        for lengths, empty in (([1, 2, 4], False), ([3, 3, 3], True)):
+            figure, ax = plt.subplots()
+            getattr(ax, bars)(range(3), lengths, 0.5)
+            assert figures.is_empty(figures.summarise(figure)) == empty
     plt.close("all")
 
 
