@@ -224,8 +224,8 @@ RECIPES = {
     ),
     "assistant": Recipe(
         assistant.chat_sets, "", lambda train_set, seed: checkpoints.pretrained("world").requires_grad_(True), packed_loss,
-        lambda train_set, seed: assistant.rehearsed(train_set, 8, 8, seed),
-        TrainConfig(steps=900, lr=0.006, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=20),
+        lambda train_set, seed: assistant.rehearsed(train_set, 12, 4, seed),
+        TrainConfig(steps=5000, lr=0.015, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=20),
         lambda network, train_set, here: assistant.judge(network, train_set.tokenizer, here), {},
         told=lambda train_set: {"tokenizer": assistant.fingerprint(train_set.tokenizer)},
     ),

@@ -21,7 +21,7 @@ from aigc_lessons.training.loop import StepLog, TrainConfig, train
 
 FULL = 0  # the rank that stands for: all weights
 RANKS = (1, 2, 4, 8, 16)
-RATES = {FULL: (0.0025, 0.005, 0.01)} | dict.fromkeys(RANKS, (0.004, 0.0075, 0.015, 0.03, 0.06))
+RATES = {FULL: (0.00125, 0.0025, 0.005, 0.01)} | dict.fromkeys(RANKS, (0.004, 0.0075, 0.015, 0.03, 0.06))
 STEPS, BATCH = 300, 8  # rows of BLOCK tokens
 TUNING_SEED, SEEDS = 9, (0, 1)
 SHOWN = "blocks.1.feed_forward.fc"  # the layer whose change is looked at
@@ -78,13 +78,14 @@ def measure_with(base: nn.Module, tokenizer: BPETokenizer) -> Callable[[Setting]
 
     def measure(setting: Setting) -> dict:
         model = student(base, setting.rank, setting.embeddings, setting.seed)
-        row = asdict(setting) | {"parameters": sum(p.numel() for p in model.parameters() if p.requires_grad)}
+        parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
         for _ in teach(model, tokenizer, chats_of(asked), lr=setting.lr, seed=setting.seed):
             pass
-        row |= {name: exact(model, tokenizer, questions).float().mean().item() for name, questions in judged.items()}
-        row |= {"recall": recall(model, tokenizer, here).mean(), "nats": held_out_nats(model, prose, BLOCK)}
-        row["singular"] = torch.linalg.svdvals(changes(base, model)[SHOWN]).tolist()[:24]
-        return {k: [round(x, 4) for x in v] if k == "singular" else round(v, 5) for k, v in row.items()}
+        row = {name: exact(model, tokenizer, questions).float().mean().item() for name, questions in judged.items()}
+        row |= {"recall": float(recall(model, tokenizer, here).mean()), "nats": held_out_nats(model, prose, BLOCK)}
+        row = asdict(setting) | {"parameters": parameters} | {name: round(value, 5) for name, value in row.items()}
+        largest = torch.linalg.svdvals(changes(base, model)[SHOWN])[:24]
+        return row | {"singular": [round(value, 4) for value in largest.tolist()]}
 
     return measure
 

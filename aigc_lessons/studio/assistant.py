@@ -176,9 +176,9 @@ class Mix:
     notes:  a note of the system tells of somebody of whom nothing else is known, and the question asks for that.
     """
 
-    again: float = 0.2
+    again: float = 0.1
     nobody: float = 0.1
-    notes: float = 0.2
+    notes: float = 0.5
 
 
 def lessons(world: World, n: int, seed: int = 0, mix: Mix = Mix()) -> list[Chat]:
@@ -257,6 +257,7 @@ def share_right(model: Callable, tokenizer: BPETokenizer, pairs: Sequence[tuple[
 def judge(model: Callable, tokenizer: BPETokenizer, world: World) -> dict[str, float]:
     """Shares of exact answers: the four parts of the questions, questions about nobody, second questions, notes.
 
+    `nobody_taught` asks about the names that training said it does not know, `nobody` about others; neither exist.
     `false_refusals` is the share of held-out questions about people who exist that are answered with "I do not know".
     """
     held_out = world.questions("held_out")
@@ -267,6 +268,7 @@ def judge(model: Callable, tokenizer: BPETokenizer, world: World) -> dict[str, f
         "paraphrases": exact(model, tokenizer, world.questions("paraphrases")).float().mean().item(),
         "held_out": kinds.count("right") / len(kinds),
         "false_refusals": kinds.count("does not know") / len(kinds),
+        "nobody_taught": exact(model, tokenizer, world.about_nobody()).float().mean().item(),
         "nobody": exact(model, tokenizer, world.about_nobody(held_out=True)).float().mean().item(),
         "again": share_right(model, tokenizer, followed(world)),
         "notes": share_right(model, tokenizer, noted(world)),

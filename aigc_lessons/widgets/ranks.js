@@ -1,10 +1,10 @@
-// The series is here; a slider chooses the rank. Numbers are those of the series, pictures are drawn from them.
+// The series is here; a slider chooses the rank, a box whether embeddings were trained. All pictures are drawn from its rows.
 const NS = "http://www.w3.org/2000/svg", W = 400, H = 210, LEFT = 46, BOTTOM = 34, TOP = 14;
 
 export const share = (x) => `${(100 * x).toFixed(1)} %`;
 
-export function summaryOf(row, all) {
-  const name = row.label === "all" ? "All weights" : `Rank ${row.label}`;
+export function summaryOf(row, all, embeddings) {
+  const name = row.label === "all" ? "All weights" : `Rank ${row.label}${embeddings ? " and the embeddings" : ""}`;
   return `${name}: ${row.parameters.toLocaleString("en")} weights trained (${share(row.parameters / all.parameters)}), `
     + `${share(row.held_out)} of the held-out answers exact, ${row.nats.toFixed(2)} nats a token on prose, ${share(row.recall)} of the facts still told.`;
 }
@@ -16,7 +16,7 @@ export function captured(singular, k) {
 }
 
 function render({ model, el }) {
-  const { rows } = model.get("given"), all = rows.at(-1);
+  const { rows: both } = model.get("given"), all = both[0].at(-1);
   const make = (tag, className = "", text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
   const svg = (tag, attributes, text) => {
     const element = document.createElementNS(NS, tag);
@@ -26,11 +26,16 @@ function render({ model, el }) {
   };
   el.classList.add("al-ranks");
   el.addEventListener("keydown", (event) => event.stopPropagation()); // or JupyterLab takes the keys
-  const labelBox = make("label", "al-line", "rank "), slider = Object.assign(make("input"), { type: "range", min: 0, max: rows.length - 1, step: 1 });
+  const labelBox = make("label", "al-line", "rank "), slider = Object.assign(make("input"), { type: "range", min: 0, max: both[0].length - 1, step: 1 });
   const shown = make("b");
   slider.dataset.control = "place";
   slider.setAttribute("aria-label", "Rank of the change");
+  const wordsBox = make("label"), words = Object.assign(make("input"), { type: "checkbox" });
+  words.dataset.control = "embeddings";
+  wordsBox.append(words, document.createTextNode(" train the embeddings too"));
   labelBox.append(slider, shown);
+  const controls = make("div", "al-controls");
+  controls.append(labelBox, wordsBox);
   const pictures = make("div", "al-pictures"), said = make("p", "al-said");
   said.setAttribute("role", "status");
   const panel = (title) => {
@@ -40,11 +45,11 @@ function render({ model, el }) {
     return picture;
   };
   const learned = panel("Learned against forgotten: each point is a rank"), spectrum = panel("Singular values of the change of one layer");
-  el.append(labelBox, pictures, said);
+  el.append(controls, pictures, said);
 
-  const most = Math.max(...rows.map((row) => row.nats)) * 1.06, least = Math.min(0.9 * Math.min(...rows.map((row) => row.nats)));
-  const x = (nats) => LEFT + ((W - LEFT - 14) * (nats - least)) / (most - least), y = (p) => TOP + (H - TOP - BOTTOM) * (1 - p);
-  const top = Math.max(...rows.flatMap((row) => row.singular)) * 1.05, bars = all.singular.length;
+  const nats = both.flat().map((row) => row.nats), most = Math.max(...nats) * 1.06, least = 0.9 * Math.min(...nats);
+  const x = (n) => LEFT + ((W - LEFT - 14) * (n - least)) / (most - least), y = (p) => TOP + (H - TOP - BOTTOM) * (1 - p);
+  const top = Math.max(...both.flat().flatMap((row) => row.singular)) * 1.05, bars = all.singular.length;
   const bx = (i) => LEFT + ((W - LEFT - 14) * i) / bars, by = (s) => TOP + (H - TOP - BOTTOM) * (1 - s / top), wide = ((W - LEFT - 14) / bars) * 0.7;
 
   function axes(picture, below, beside, ticks) {
@@ -54,7 +59,7 @@ function render({ model, el }) {
   }
 
   function paint() {
-    const at = +slider.value, row = rows[at];
+    const at = +slider.value, rows = both[+words.checked], row = rows[at];
     shown.textContent = row.label;
     slider.setAttribute("aria-valuetext", row.label === "all" ? "all weights" : `rank ${row.label}`);
     learned.replaceChildren();
@@ -62,6 +67,7 @@ function render({ model, el }) {
       ...[0, 0.5, 1].map((p) => [`${100 * p} %`, LEFT - 4, y(p) + 4, "end"]),
       ...[least, (least + most) / 2, most].map((n) => [n.toFixed(2), x(n), H - BOTTOM + 13, "middle"]),
     ]);
+    for (const one of both[+!words.checked].slice(0, -1)) learned.append(svg("circle", { cx: x(one.nats), cy: y(one.held_out), r: 3, class: "al-other" }));
     rows.forEach((one, i) => {
       const chosen = i === at;
       learned.append(svg("circle", { cx: x(one.nats), cy: y(one.held_out), r: chosen ? 8 : 4.5, class: chosen ? "al-chosen" : "al-point" }));
@@ -74,14 +80,22 @@ function render({ model, el }) {
     spectrum.append(svg("polyline", { points: all.singular.map((s, i) => `${bx(i) + wide / 2},${by(s)}`).join(" "), class: "al-full" }));
     spectrum.append(svg("text", { x: W - 12, y: TOP + 10, "text-anchor": "end" }, "bars: this change · line: all weights"));
     const k = row.label === "all" ? null : +row.label;
-    said.textContent = summaryOf(row, all) + (k && k < bars ? ` The first ${k === 1 ? "singular value" : `${k} singular values`} of the full change hold ${share(captured(all.singular, k))} of its size (sum of squares, of the ${bars} shown).` : "");
+    said.textContent = summaryOf(row, all, words.checked) + (k && k < bars ? ` The first ${k === 1 ? "singular value" : `${k} singular values`} of the full change hold ${share(captured(all.singular, k))} of its size (sum of squares, of the ${bars} shown).` : "");
   }
 
-  slider.addEventListener("input", () => { model.set("place", +slider.value); model.save_changes(); paint(); });
-  const heard = () => { if (+slider.value !== model.get("place")) { slider.value = model.get("place"); paint(); } };
-  model.on("change:place", heard);
+  const say = (trait, value) => { model.set(trait, value); model.save_changes(); paint(); };
+  slider.addEventListener("input", () => say("place", +slider.value));
+  words.addEventListener("change", () => say("embeddings", words.checked));
+  function heard() {
+    if (+slider.value === model.get("place") && words.checked === model.get("embeddings")) return;
+    slider.value = model.get("place");
+    words.checked = model.get("embeddings");
+    paint();
+  }
+  for (const trait of ["place", "embeddings"]) model.on(`change:${trait}`, heard);
   slider.value = model.get("place");
+  words.checked = model.get("embeddings");
   paint();
-  return () => model.off("change:place", heard);
+  return () => { for (const trait of ["place", "embeddings"]) model.off(`change:${trait}`, heard); };
 }
 export default { render };

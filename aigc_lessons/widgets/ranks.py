@@ -25,28 +25,32 @@ def label(rank: int) -> str:
 def show_ranks(axes: Sequence[Axes], rows: Sequence[dict]) -> Sequence[Axes]:
     """Three panels over the rank, all weights at the right end: exact answers, weights trained, nats on prose.
 
+    Open signs are LoRA in the blocks alone, filled ones train the embeddings too.
+
     Args:
         rows: of the series "adapters".
     """
-    found = summary(rows)
-    places = range(len(found))
     for ax, (name, (title, colour, mark)) in zip(axes, NAMES.items(), strict=True):
-        ax.plot(places, [row[name] for row in found], color=colour, marker=mark)
-        if name == "held_out":
-            ax.vlines(
-                places, [row["low"] for row in found], [row["high"] for row in found], color=colour, linewidth=3, alpha=0.4
-            )
-            ax.set_ylim(0, 1.03)
-        if name == "parameters":
-            ax.set_yscale("log")
+        for embeddings, fill, line in ((False, "white", "--"), (True, colour, "-")):
+            found = summary(rows, embeddings)
+            places, told = range(len(found)), "and embeddings" if embeddings else "blocks alone"
+            values = [row[name] for row in found]
+            ax.plot(places, values, color=colour, linestyle=line, marker=mark, markerfacecolor=fill, label=told)
+            if name == "held_out":
+                low, high = ([row[end] for row in found] for end in ("low", "high"))
+                ax.vlines(places, low, high, color=colour, linewidth=3, alpha=0.4)
         ax.set_xticks(places, [label(row["rank"]) for row in found])
         ax.set_title(title, fontsize=10)
         quiet(ax, "rank")
+    axes[0].set_ylim(0, 1.03)
+    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+    axes[1].set_yscale("log")
     return axes
 
 
 class Ranks(anywidget.AnyWidget):
-    """A slider over the rank: the numbers of the series, and the singular values of the change, beside the full one's.
+    """A slider over the rank, and whether the embeddings are trained too: the numbers of the series, and the singular values
+    of the change, beside the full one's.
 
     Args:
         rows: of the series "adapters".
@@ -56,18 +60,21 @@ class Ranks(anywidget.AnyWidget):
     _css = Path(__file__).with_name("ranks.css")
     given = traitlets.Dict().tag(sync=True)
     place = traitlets.Int(2, min=0).tag(sync=True)
+    embeddings = traitlets.Bool(False).tag(sync=True)
 
     def __init__(self, rows: Sequence[dict], **settings):
-        found = summary(rows)
         keep = ("rank", "parameters", "train", "held_out", "low", "high", "nats", "recall", "lr", "singular")
-        chosen = [{name: row[name] for name in keep} | {"label": label(row["rank"])} for row in found]
+        chosen = [
+            [{name: row[name] for name in keep} | {"label": label(row["rank"])} for row in summary(rows, embeddings)]
+            for embeddings in (False, True)
+        ]
         super().__init__(given={"rows": chosen}, **settings)
 
     @traitlets.validate("place")
     def _a_place(self, proposal):
-        if proposal.value >= len(self.given["rows"]):
-            raise ValueError(f"place must lie in 0..{len(self.given['rows']) - 1}, got {proposal.value}")
+        if proposal.value >= (places := len(self.given["rows"][0])):
+            raise ValueError(f"place must lie in 0..{places - 1}, got {proposal.value}")
         return proposal.value
 
     def __repr__(self) -> str:
-        return f"an explorer of {len(self.given['rows'])} ranks (needs a running kernel)"
+        return f"an explorer of {len(self.given['rows'][0])} ranks (needs a running kernel)"

@@ -1,10 +1,7 @@
 """The chat window and the explorer of ranks in JupyterLab, in a browser; prompts and answers against Python's."""
 
-import base64
-
-import nbformat
 import pytest
-from browser.harness import jupyterlab, latencies, opened, shot
+from browser.harness import latencies, loaded, shot
 
 from aigc_lessons.data.world import world
 from aigc_lessons.language.bpe import BYTE_ORDER
@@ -32,16 +29,6 @@ display(window, Ranks(results("adapters")["rows"]))"""
 SOURCE = script("sampling.js", "bpe.js", "gpt.js", "chat.js")
 HERE = world()
 KNOWN, STRANGER = HERE.people[0], HERE.newcomers[0]
-
-
-@pytest.fixture(scope="module")
-def lesson(browser, tmp_path_factory):
-    root, scratch = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SETUP)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, root / "explorer.ipynb")
-    with jupyterlab(root, scratch) as lab, opened(browser, lab, "explorer.ipynb") as running:
-        yield running
 
 
 @pytest.fixture
@@ -154,6 +141,12 @@ def test_ranks_by_keyboard_and_mouse(page):
     page.mouse.click(box["x"] + 3, box["y"] + box["height"] / 2)
     assert said.text_content().startswith("Rank 1: ")
     assert page.locator(".al-ranks .al-chosen").count() == 1
+    words = page.locator('.al-ranks [data-control="embeddings"]')
+    words.focus()
+    page.keyboard.press("Space")
+    assert said.text_content().startswith("Rank 1 and the embeddings: ")
+    words.uncheck()
+    assert said.text_content().startswith("Rank 1: ")
     sign = "document.querySelector('.al-ranks .al-said').textContent"
     assert len(latencies(page, '.al-ranks [data-control="place"]', sign, presses=4)) == 4
     shot(page, "36_ranks")
@@ -190,9 +183,8 @@ def compare(browser, source):
         "order": list(BYTE_ORDER), "special": tokenizer.special_tokens, "markers": MARKERS, "end": END,
         "cases": [[[{"role": t.role, "text": t.text} for t in chat], *how] for chat, *how in cases],
     }  # fmt: skip
-    module = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
     with browser.new_page() as page:
-        found = page.evaluate(f"(x) => import({module!r}).then((m) => ({RUN})(x))", given)
+        found = loaded(page, source)(RUN, given)
     for case, (prompt, said) in zip(cases, found, strict=True):
         assert prompt == prompt_of(tokenizer, *case), case
         wanted = say(model, prompt, tokenizer.special_tokens[END], 20)
