@@ -249,7 +249,7 @@ def check_merge(answer) -> CheckResult:
 # ------------------------------------------------------------------------------------------- 36.5, fewer questions
 
 MOST, ROWS, STEPS = 144, 16, 120
-BAR = 0.75
+BAR = 0.65
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from aigc_lessons.training.loop import StepLog, TrainConfig, train
 
 FULL = 0  # the rank that stands for: all weights
 RANKS = (1, 2, 4, 8, 16)
-RATES = {FULL: (0.00125, 0.0025, 0.005, 0.01)} | dict.fromkeys(RANKS, (0.004, 0.0075, 0.015, 0.03, 0.06))
+LORA_RATES = (0.004, 0.0075, 0.015, 0.03, 0.06)
+RATES = {FULL: (0.00125, 0.0025, 0.005, 0.01)} | dict.fromkeys(RANKS, LORA_RATES) | {1: (*LORA_RATES, 0.12)}
 STEPS, BATCH = 300, 8  # rows of BLOCK tokens
 TUNING_SEED, SEEDS = 9, (0, 1)
 SHOWN = "blocks.1.feed_forward.fc"  # the layer whose change is looked at

@@ -1,7 +1,6 @@
 """The assistant: a network that knows a small world, taught to answer questions about it; and how its answers are judged."""
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -89,21 +88,6 @@ def kind_of(world: World, question: Question, reply: str) -> str:
                 return "wrong person"
             return "wrong value" if relation.name == question.relation else "wrong fact"
     return "no answer"
-
-
-def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of shares that are compatible with `right` of n at z standard errors, by Wilson's formula.
-
-    (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)      where p = right / n
-
-    Raises: ValueError unless 0 <= right <= n and n >= 1.
-    Source: Wilson 1927.
-    """
-    if not (n >= 1 and 0 <= right <= n):
-        raise ValueError(f"right must lie in 0..n with n at least 1, got {right} of {n}")
-    p = right / n
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
 # ------------------------------------------------------------------------------------------------ what it is taught with

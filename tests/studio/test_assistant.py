@@ -1,7 +1,5 @@
 """How answers are judged, what the assistant is taught with, and answers without a network."""
 
-import math
-
 import pytest
 import torch
 
@@ -25,7 +23,6 @@ from aigc_lessons.studio.assistant import (
     recall,
     rehearsed,
     share_right,
-    wilson,
 )
 from aigc_lessons.training.checkpoints import card, pretrained  # fmt: skip
 
@@ -101,15 +98,6 @@ def test_kinds_of_answers():
     ]:
         assert kind_of(HERE, question, reply) == kind, reply
         assert kind in KINDS
-
-
-def test_wilson_against_its_definition():
-    """Its ends are where the share that was seen lies z standard errors away."""
-    for right, n in [(0, 10), (3, 10), (10, 10), (650, 684)]:
-        for p in wilson(right, n):
-            assert abs(right / n - p) == pytest.approx(1.96 * math.sqrt(max(0, p * (1 - p)) / n), abs=1e-7)
-    with pytest.raises(ValueError, match="got 5 of 4"):
-        wilson(5, 4)
 
 
 def test_lessons_never_show_what_is_held_out():
