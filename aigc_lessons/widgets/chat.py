@@ -70,14 +70,13 @@ def show_chat(ax: Axes, chat: Chat, title: str = "", width: int = 52) -> Axes:
     """A conversation as a page: who speaks stands in front, and markers are not shown."""
     import textwrap
 
-    y = 0.0
+    down = 2  # points below the top
     for turn in chat:
         lines = textwrap.wrap(turn.text, width) or [""]
-        ax.text(0, y, turn.role, color=COLOURS[turn.role], fontsize=8.5, weight="bold", va="top")
-        ax.text(0.2, y, "\n".join(lines), color=INK, fontsize=8.5, va="top", family="monospace", parse_math=False)
-        y -= 0.085 * len(lines) + 0.05
-    ax.set_xlim(0, 1)
-    ax.set_ylim(min(y, -0.9), 0.05)
+        place = {"xy": (0, 1), "xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 8.5, "va": "top"}
+        ax.annotate(turn.role, xytext=(0, -down), color=COLOURS[turn.role], weight="bold", **place)
+        ax.annotate("\n".join(lines), xytext=(62, -down), color=INK, family="monospace", parse_math=False, **place)
+        down += 11 * len(lines) + 7
     ax.set_title(title, fontsize=10, loc="left")
     ax.axis("off")
     return ax
