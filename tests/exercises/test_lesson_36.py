@@ -18,8 +18,16 @@ def some(questions):
     return [questions[(53 * k) % len(questions)] for k in range(MOST)]
 
 
-def test_rehearsal_passes(full):
-    result = check("36.5", lambda questions: (some(questions), 8, 0.01))
+def every_wording(questions):
+    """One question in each of them, about many people."""
+    alike = {}
+    for question in questions:
+        alike.setdefault(question.text.replace(question.person, ""), []).append(question)
+    return [same[(17 * k) % len(same)] for k, same in enumerate(alike.values())]
+
+
+def test_rehearsal_with_every_wording_passes(full):
+    result = check("36.5", lambda questions: (every_wording(questions), 8, 0.02))
     assert result.passed, result.message
 
 
