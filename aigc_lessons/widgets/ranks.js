@@ -1,5 +1,5 @@
 // The series is here; a slider chooses the rank, a box whether embeddings were trained. All pictures are drawn from its rows.
-const NS = "http://www.w3.org/2000/svg", W = 400, H = 210, LEFT = 46, BOTTOM = 34, TOP = 14;
+const NS = "http://www.w3.org/2000/svg", W = 400, H = 230, LEFT = 46, BOTTOM = 34, TOP = 14;
 
 export const share = (x) => `${(100 * x).toFixed(1)} %`;
 
@@ -71,7 +71,9 @@ function render({ model, el }) {
     rows.forEach((one, i) => {
       const chosen = i === at;
       learned.append(svg("circle", { cx: x(one.nats), cy: y(one.held_out), r: chosen ? 8 : 4.5, class: chosen ? "al-chosen" : "al-point" }));
-      learned.append(svg("text", { x: x(one.nats), y: y(one.held_out) + (i % 2 ? -12 : 20), "text-anchor": "middle", class: chosen ? "al-bold" : "" }, one.label));
+      const below = y(one.held_out) + 19 + 14 * (i % 4); // points that lie together keep their names apart
+      learned.append(svg("line", { x1: x(one.nats), x2: x(one.nats), y1: y(one.held_out) + 8, y2: below - 10, class: "al-leader" }));
+      learned.append(svg("text", { x: x(one.nats), y: below, "text-anchor": "middle", class: chosen ? "al-bold" : "" }, one.label));
     });
     spectrum.replaceChildren();
     axes(spectrum, "number of the singular value", "size", [["0", LEFT - 4, y(0) + 4, "end"], [top.toFixed(1), LEFT - 4, TOP + 4, "end"],
@@ -80,7 +82,7 @@ function render({ model, el }) {
     spectrum.append(svg("polyline", { points: all.singular.map((s, i) => `${bx(i) + wide / 2},${by(s)}`).join(" "), class: "al-full" }));
     spectrum.append(svg("text", { x: W - 12, y: TOP + 10, "text-anchor": "end" }, "bars: this change · line: all weights"));
     const k = row.label === "all" ? null : +row.label;
-    said.textContent = summaryOf(row, all, words.checked) + (k && k < bars ? ` The first ${k === 1 ? "singular value" : `${k} singular values`} of the full change hold ${share(captured(all.singular, k))} of its size (sum of squares, of the ${bars} shown).` : "");
+    said.textContent = summaryOf(row, all, words.checked) + (k && k < bars ? ` The first ${k === 1 ? "singular value of the full change holds" : `${k} singular values of the full change hold`} ${share(captured(all.singular, k))} of its size (sum of squares, of the ${bars} shown).` : "");
   }
 
   const say = (trait, value) => { model.set(trait, value); model.save_changes(); paint(); };

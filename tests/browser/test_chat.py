@@ -146,6 +146,7 @@ def test_ranks_by_keyboard_and_mouse(page):
     words.focus()
     page.keyboard.press("Space")
     assert said.text_content().startswith("Rank 1 and the embeddings: ")
+    shot(page, "36_ranks_embeddings")
     words.uncheck()
     assert said.text_content().startswith("Rank 1: ")
     sign = "document.querySelector('.al-ranks .al-said').textContent"
