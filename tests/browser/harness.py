@@ -17,13 +17,13 @@ from pathlib import Path
 import nbformat
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from aigc_lessons.cli import lab_environment
 from aigc_lessons.doctor import find_chromium
 
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync",
          "--disable-quic", "--no-first-run"]  # fmt: skip
 SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, seen or not
-    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 SHOTS = os.environ.get("AIGC_LESSONS_SCREENSHOTS")
 IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
@@ -82,7 +82,7 @@ def jupyterlab(root: Path, scratch: Path, **environment: str) -> Iterator[Lab]:
                f"--LabApp.user_settings_dir={scratch}", f"--LabApp.workspaces_dir={scratch / 'workspaces'}",
                "--LabApp.expose_app_in_browser=True"]  # fmt: skip
     with log.open("w") as out:
-        server = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | environment)
+        server = subprocess.Popen(command, stdout=out, stderr=out, env=lab_environment() | environment)
     lab = Lab(f"http://127.0.0.1:{port}", token, root)
     try:
         for _ in range(240):
