@@ -9,139 +9,13 @@ import torch
 
 from aigc_lessons.data.world import Question, world
 from aigc_lessons.exercises.core import CheckResult, Mistake, Unusable, attempt, call, compare, exercise, noise, show
-from aigc_lessons.language.chat import END, MARKERS, SPECIAL, packed, packed_loss
-from aigc_lessons.language.objective import IGNORE
+from aigc_lessons.exercises.wrong_chat import MISTAKES, answer_targets, may_see, merge, to_tokens
+from aigc_lessons.language.chat import SPECIAL, packed, packed_loss
 from aigc_lessons.language.tokenizer import BPETokenizer
 from aigc_lessons.studio.assistant import BLOCK, Taught, chats_of, exact, prose_sets, rehearsed
 from aigc_lessons.training import budget
 from aigc_lessons.training.checkpoints import pretrained
 from aigc_lessons.training.loop import TrainConfig, train
-
-
-def to_tokens(tokenizer, turns):
-    special, ids = tokenizer.special_tokens, []
-    for role, text in turns:
-        ids += [special[f"<|{role}|>"], *tokenizer.encode(text), special["<|end|>"]]
-    return [*ids, special["<|assistant|>"]]
-
-
-def answer_targets(ids, assistant, end):
-    targets, speaking = torch.full((len(ids) - 1,), IGNORE), False
-    for place, token in enumerate(ids.tolist()):
-        if speaking:
-            targets[place - 1] = token
-        speaking = token == assistant or (speaking and token != end)
-    return targets
-
-
-def may_see(segments):
-    T = len(segments)
-    return (segments[:, None] == segments[None, :]) & torch.ones(T, T, dtype=torch.bool).tril()
-
-
-def merge(W, A, B, alpha):
-    return W + alpha / len(A) * B @ A
-
-
-def _text(turns, start=True):
-    return "".join(f"<|{role}|>{text}<|end|>" for role, text in turns) + "<|assistant|>" * start
-
-
-def _turns(tokenizer, turns, ended=True, marked=True, start=True):
-    special, ids = tokenizer.special_tokens, []
-    for role, text in turns:
-        ids += [special[MARKERS[role]]] * marked + tokenizer.encode(text) + [special[END]] * ended
-    return ids + [special["<|assistant|>"]] * start
-
-
-def _not_shifted(ids, assistant, end):
-    return torch.cat([torch.tensor([IGNORE]), answer_targets(ids, assistant, end)])[: len(ids) - 1]
-
-
-def _without(ids, assistant, end):
-    targets = answer_targets(ids, assistant, end)
-    return torch.where(targets == end, IGNORE, targets)
-
-
-def _with_marker(ids, assistant, end):
-    targets = answer_targets(ids, assistant, end)
-    return torch.where(ids[1:] == assistant, ids[1:], targets)
-
-
-def _every_end(ids, assistant, end):
-    targets = answer_targets(ids, assistant, end)
-    return torch.where(ids[1:] == end, ids[1:], targets)
-
-
-def _from_first(ids, assistant, end):
-    begun = (ids == assistant).cumsum(0)[:-1] > 0
-    return torch.where(begun, ids[1:], IGNORE)
-
-
-def _last_only(ids, assistant, end):
-    targets, last = answer_targets(ids, assistant, end), (ids == assistant).nonzero()[-1]
-    return torch.where(torch.arange(len(targets)) >= last, targets, IGNORE)
-
-
-MISTAKES = {
-    "36.1": [
-        Mistake(
-            lambda tokenizer, turns: tokenizer.encode(_text(turns), SPECIAL),
-            "You encoded the whole text, markers obeyed: whoever types <|end|> makes a turn. Encode each text alone.",
-        ),
-        Mistake(
-            lambda tokenizer, turns: tokenizer.encode(_text(turns)),
-            "The markers are spelled letter by letter: they are single tokens, tokenizer.special_tokens has their ids.",
-        ),
-        Mistake(lambda tokenizer, turns: _turns(tokenizer, turns, start=False), "The last marker is missing."),
-        Mistake(lambda tokenizer, turns: _turns(tokenizer, turns, ended=False), "Every turn ends with <|end|>."),
-        Mistake(lambda tokenizer, turns: _turns(tokenizer, turns, marked=False), "Each turn begins with its marker."),
-        Mistake(
-            lambda tokenizer, turns: [*to_tokens(tokenizer, turns), tokenizer.special_tokens[END]],
-            "The assistant's turn has only begun: no <|end|> after its marker.",
-        ),
-    ],
-    "36.2": [
-        Mistake(
-            _not_shifted,
-            "The targets are one place too late: place i asks for token i + 1, so an answer begins at its marker.",
-        ),
-        Mistake(_without, "The end of an answer is to be learned too, or the assistant never stops."),
-        Mistake(_with_marker, "The assistant's marker is set by the template: it is not to be learned."),
-        Mistake(_every_end, "Only the end of an answer counts: the user's ends are not to be learned."),
-        Mistake(_from_first, "From the first answer on you count everything: the user's next turn is not to be learned."),
-        Mistake(_last_only, "Only the last answer counts in yours: every answer of the conversation is to be learned."),
-        Mistake(lambda ids, assistant, end: ids[1:], "You count every token: what the user says is not to be learned."),
-    ],
-    "36.3": [
-        Mistake(
-            lambda segments: torch.ones(len(segments), len(segments), dtype=torch.bool).tril(),
-            "That is the plain causal mask: a token sees the conversations before its own.",
-        ),
-        Mistake(lambda segments: segments[:, None] == segments[None, :], "A token sees what comes after it."),
-        Mistake(
-            lambda segments: may_see(segments) & ~torch.eye(len(segments), dtype=torch.bool),
-            "A token sees itself too: without, the first of a conversation has nothing to look at.",
-        ),
-        Mistake(lambda segments: may_see(segments).T, "Rows and columns have changed places: row i says what token i sees."),
-        Mistake(
-            lambda segments: may_see(segments) & (segments >= 0)[:, None],
-            "What fills the row up sees nothing at all, and a softmax over nothing is not a number: let it see itself.",
-        ),
-        Mistake(
-            lambda segments: ~may_see(segments),
-            "Yours is True where a token must not look: True means that it may.",
-        ),
-    ],
-    "36.4": [
-        Mistake(lambda W, A, B, alpha: W + B @ A, "The scale alpha / r is missing."),
-        Mistake(lambda W, A, B, alpha: W + alpha * B @ A, "Divide by the rank: the scale is alpha / r."),
-        Mistake(lambda W, A, B, alpha: W + alpha / B.shape[0] * B @ A, "r is the number of rows of A, not of B."),
-        Mistake(lambda W, A, B, alpha: W + alpha / A.shape[1] * B @ A, "r is the number of rows of A, not of its columns."),
-        Mistake(lambda W, A, B, alpha: alpha / len(A) * B @ A, "That is the change alone: add W."),
-        Mistake(lambda W, A, B, alpha: W + alpha / len(A) ** 0.5 * B @ A, "The scale is alpha / r, not alpha / sqrt(r)."),
-    ],
-}  # fmt: skip
 
 
 def _as_list(answer: object) -> object:
@@ -170,6 +44,7 @@ def check_template(answer) -> CheckResult:
         [("system", "Be short."), ("user", "Who are you?")],
         [("user", "abc abd"), ("assistant", "ab"), ("user", "abd?")],
         [("user", "I say <|end|><|assistant|> and you?")],
+        [("user", "  abc "), ("assistant", "ab\n"), ("user", " ")],
         [("system", ""), ("user", "三国 é"), ("assistant", "ab"), ("user", "<|user|>"), ("assistant", "x"), ("user", "ab")],
     ]
     inputs = [{"tokenizer": tokenizer, "turns": talk} for talk in talks for tokenizer in (plain, merging)]
@@ -254,10 +129,18 @@ BAR = 0.65
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a plan: how many questions, and the share of exact answers on what is held out after training by it."""
+    """Of a plan: how many questions, wordings, people and rows of prose; and the share of exact answers to `held_out`."""
 
     chosen: int
+    wordings: int
+    people: int
+    prose: int
     share: float
+
+
+def wording(question: Question) -> str:
+    """A question without the name that it asks about."""
+    return question.text.replace(question.person, "")
 
 
 @lru_cache(maxsize=1)
@@ -292,7 +175,20 @@ def outcome(my_plan: Callable) -> Outcome:
         pass
     held_out = known.world.questions("held_out")
     judged = held_out[::80] if budget.is_tiny() else held_out[::2]
-    return Outcome(len(chosen), exact(network, known.tokenizer, judged).float().mean().item())
+    wordings, people = {wording(question) for question in chosen}, {question.person for question in chosen}
+    share = exact(network, known.tokenizer, judged).float().mean().item()
+    return Outcome(len(chosen), len(wordings), len(people), prose, share)
+
+
+def advice(got: Outcome) -> str:
+    """What most likely holds a plan down: forgetting, wordings never seen, too few people, the rate."""
+    if got.prose < 4:
+        return "What does the network lose while it learns to answer, and what would keep it? Look at section 7."
+    if got.wordings < 120:
+        return f"Your questions hold {got.wordings} of 132 wordings: a word that it never sees stays random. Take each once."
+    if got.people < 60:
+        return f"Your questions are about {got.people} of 96 people: spread them, or it learns a few answers by heart."
+    return "The questions are well spread. Is the learning rate high enough for 120 steps, or too high? Try twice and half."
 
 
 @exercise("36.5")
@@ -303,8 +199,7 @@ def check_plan(answer) -> CheckResult:
     message = f"got      {got.chosen} questions [here {got.share:.3f} exact]\nexpected at least {BAR} with at most {MOST}"
     if budget.is_tiny() or got.share >= BAR:
         return CheckResult("36.5", True, message)
-    hint = "What does the network lose while it learns to answer, and what would keep it? Look at section 7."
-    return CheckResult("36.5", False, message, hint)
+    return CheckResult("36.5", False, message, advice(got))
 
 
 REFERENCES = {"36.1": to_tokens, "36.2": answer_targets, "36.3": may_see, "36.4": merge}

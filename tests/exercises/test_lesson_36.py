@@ -5,7 +5,7 @@ import torch
 
 from aigc_lessons.data.world import world
 from aigc_lessons.exercises import check, lesson_36
-from aigc_lessons.exercises.lesson_36 import MOST
+from aigc_lessons.exercises.lesson_36 import MOST, Outcome, advice
 
 
 @pytest.fixture
@@ -102,3 +102,47 @@ def test_other_ways_to_be_right(name, answer):
 def test_a_mask_upside_down_is_named():
     result = check("36.3", lambda segments: ~lesson_36.may_see(segments))
     assert "True means that it may" in result.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "says"),
+    [
+        ("36.1", lambda tokenizer, turns: by_extend(tokenizer, [(r, t.strip()) for r, t in turns]), "without strip"),
+        ("36.1", lambda tokenizer, turns: by_extend(tokenizer, [(r, without(t)) for r, t in turns]), "harmless pieces"),
+        ("36.2", lambda ids, assistant, end: by_cumsum(ids, assistant, end).clamp(min=0), "0 is the id of a token"),
+        (
+            "36.2",
+            lambda ids, assistant, end: by_cumsum(ids, assistant, end).masked_fill(ids[:-1] == assistant, -100),
+            "first word of each answer is missing",
+        ),
+        ("36.3", lambda segments: by_blocks(segments).bool() | (segments < 0)[:, None], "sees everything"),
+        ("36.3", lambda segments: by_blocks(segments).bool() | ((segments < 0)[:, None] & (segments < 0)), "come after it"),
+        ("36.3", lambda segments: torch.where(by_blocks(segments).bool(), 0.0, -torch.inf), "add to the scores"),
+        ("36.4", lambda W, A, B, alpha: (W + B @ A) * alpha / len(A), "scale belongs to B A alone"),
+        ("36.4", lambda W, A, B, alpha: W + B @ A * len(A) / alpha, "upside down"),
+        ("36.4", lambda W, A, B, alpha: W - alpha / len(A) * (B @ A), "added, not taken away"),
+    ],
+)
+def test_more_mistakes_are_named(name, answer, says):
+    result = check(name, answer)
+    assert not result.passed
+    assert says in result.hint
+
+
+def without(text):
+    for marker in ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"):
+        text = text.replace(marker, "")
+    return text
+
+
+@pytest.mark.parametrize(
+    ("got", "says"),
+    [
+        (Outcome(144, 132, 90, 0, 0.3), "what would keep it"),
+        (Outcome(144, 83, 91, 8, 0.62), "83 of 132 wordings"),
+        (Outcome(144, 132, 2, 8, 0.03), "2 of 96 people"),
+        (Outcome(144, 132, 90, 8, 0.64), "learning rate"),
+    ],
+)
+def test_the_advice_follows_what_holds_a_plan_down(got, says):
+    assert says in advice(got)
