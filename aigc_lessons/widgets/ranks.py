@@ -45,7 +45,7 @@ def show_ranks(axes: Sequence[Axes], rows: Sequence[dict]) -> Sequence[Axes]:
     axes[0].set_ylim(0, 1.03)
     axes[0].legend(frameon=False, fontsize=8, loc="lower right")
     axes[1].set_yscale("log")
-    axes[2].set_ylim(bottom=0)
+    axes[2].set_ylim(0, 1.05 * axes[2].get_ylim()[1])
     return axes
 
 
