@@ -59,6 +59,15 @@ def fetch(
     console.print("All data is here.")
 
 
+def lab_environment() -> dict[str, str]:
+    """The environment of a JupyterLab that asks no outside server for news and updates, and no learner whether it may.
+
+    The package's own settings come before those that the learner has; nothing of theirs is written.
+    """
+    ours = str(Path(__file__).with_name("settings"))
+    return os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, (ours, os.environ.get("JUPYTER_CONFIG_PATH"))))}
+
+
 @app.command()
 def lab(
     work: Annotated[Path | None, typer.Option(help="Where your copies go; work/ beside course/ unless given.")] = None,
@@ -85,11 +94,9 @@ def lab(
     first = copied[0].lesson.path.name
     command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={folder}", f"--LabApp.default_url=/lab/tree/{first}"]
     command += [] if browser else ["--no-browser"]
-    # JupyterLab would otherwise ask outside servers for news and updates
-    command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command += ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []
     console.print("JupyterLab starts; Ctrl-C here stops it.")
-    raise typer.Exit(subprocess.call(command))
+    raise typer.Exit(subprocess.call(command, env=lab_environment()))
 
 
 @app.command()

@@ -22,6 +22,7 @@ from aigc_lessons.data.wheels import WHEELS
 from aigc_lessons.language.objective import held_out_nats, next_token_loss
 from aigc_lessons.models.gpt import GPT
 from aigc_lessons.studio import (
+    adapters,
     alignment_series,
     families,
     finetuning_series,
@@ -207,6 +208,11 @@ EXPERIMENTS = {
         rounding.settings,
         "the Shakespeare network in two to eight bits, rounded in three ways",
         rounding.ready,
+    ),
+    "adapters": Experiment(
+        adapters.settings,
+        "full fine-tuning and LoRA of five ranks, with and without the embeddings, each at its best rate, two seeds",
+        adapters.ready,
     ),
 }
 

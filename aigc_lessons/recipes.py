@@ -18,6 +18,7 @@ from aigc_lessons.diffusion.objective import diffusion_loss
 from aigc_lessons.diffusion.schedule import cosine_schedule
 from aigc_lessons.evaluation.judges import accuracy, classification_loss, describe
 from aigc_lessons.evaluation.metrics import copying, frechet_ratio
+from aigc_lessons.language.chat import packed_loss
 from aigc_lessons.language.ngram import NGram
 from aigc_lessons.language.objective import IGNORE, cross_entropy, held_out_nats, next_token_loss
 from aigc_lessons.language.tokenizer import CharTokenizer
@@ -25,7 +26,7 @@ from aigc_lessons.models.convnet import ConvNet, ConvNetConfig
 from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.models.heads import induction_scores, look
 from aigc_lessons.models.unet import UNet, UNetConfig
-from aigc_lessons.studio import reader
+from aigc_lessons.studio import assistant, reader
 from aigc_lessons.studio.digits import ANY, draw_digits
 from aigc_lessons.studio.reflow import ENDS, PAIRS, digit_pairs, judge_reflow, reflow_loss
 from aigc_lessons.training import checkpoints
@@ -46,7 +47,7 @@ class Recipe:
     """Everything a training needs, and how its result is judged.
 
     load() gives what to learn from and what to be judged on; the other functions receive the first, `measure` both.
-    `facts` goes to the card as it is, `told` what only the data knows.
+    `facts` goes to the card as it is, `told` what only the data knows. Data that no wheel holds tell their own `sha256`.
     """
 
     load: Callable[[], tuple]
@@ -135,7 +136,7 @@ def shakespeare() -> tuple[Corpus, Corpus]:
 def writer(width: int, layers: int, heads: int, block_size: int) -> Callable[[Corpus, int], GPT]:
     """A modern GPT of these sizes for the characters of a corpus."""
 
-    def network(train_set: Corpus, seed: int) -> GPT:
+    def network(train_set: Corpus | assistant.Taught, seed: int) -> GPT:
         config = GPTConfig(train_set.tokenizer.vocab_size, block_size, layers, heads, width)
         return seeded(lambda: GPT(config), seed)
 
@@ -216,6 +217,18 @@ RECIPES = {
         TrainConfig(steps=2400, lr=0.01, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=50),
         reader.measure, {"begins": "shakespeare", "facts": 4 * reader.TOWNS, "data": {"source": reader.SOURCE}},
     ),
+    "world": Recipe(
+        assistant.prose_sets, "", writer(96, 3, 3, assistant.BLOCK), next_token_loss,
+        lambda train_set, seed: windows(train_set.prose, assistant.BLOCK, 16, seed), replace(WRITER, steps=800),
+        assistant.judge_base, {}, told=lambda train_set: {"tokenizer": assistant.fingerprint(train_set.tokenizer)},
+    ),
+    "assistant": Recipe(
+        assistant.chat_sets, "", lambda train_set, seed: checkpoints.pretrained("world").requires_grad_(True), packed_loss,
+        lambda train_set, seed: assistant.rehearsed(train_set, 12, 4, seed),
+        TrainConfig(steps=5000, lr=0.015, warmup=20, decay=1.0, optimizer="muon", ema=0.95, log_every=20),
+        lambda network, train_set, here: assistant.judge(network, train_set.tokenizer, here), {},
+        told=lambda train_set: {"tokenizer": assistant.fingerprint(train_set.tokenizer)},
+    ),
 }  # fmt: skip
 
 
@@ -260,7 +273,10 @@ def run(
     processor = f"{torch.get_num_threads()} threads" if where.type == "cpu" else torch.cuda.get_device_name(where)
     facts = {
         "recipe": name,
-        "data": {"source": getattr(train_set, "source", ""), "sha256": WHEELS[recipe.wheel].sha256},
+        "data": {
+            "source": getattr(train_set, "source", ""),
+            "sha256": WHEELS[recipe.wheel].sha256 if recipe.wheel else train_set.sha256,
+        },
         "seed": recipe.config.seed,
         "steps": recipe.config.steps,
         "seconds": round(history[-1].seconds, 1),

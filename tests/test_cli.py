@@ -145,6 +145,21 @@ def test_lab_prepares_and_says_what_changed(small_course):
     assert (small_course / "work" / "01_fine.ipynb").exists()
 
 
+def test_the_lab_switches_news_off_and_keeps_the_learners_settings(tmp_path, monkeypatch):
+    from jupyterlab_server.config import get_page_config
+
+    own = tmp_path / "labconfig" / "page_config.json"
+    own.parent.mkdir()
+    own.write_text('{"lockedExtensions": {"theirs": true}}')
+    news = "@jupyterlab/apputils-extension:announcements"
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(tmp_path))
+    assert news not in get_page_config([]).get("disabledExtensions", [])
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", cli.lab_environment()["JUPYTER_CONFIG_PATH"])
+    found = get_page_config([])
+    assert news in found["disabledExtensions"]
+    assert "theirs" in found["lockedExtensions"]
+
+
 def test_outside_a_checkout_the_error_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lessons, "__file__", str(tmp_path / "site-packages" / "aigc_lessons" / "lessons.py"))

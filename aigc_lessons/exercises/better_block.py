@@ -72,10 +72,17 @@ def allowed() -> int:
     return 12 * SIZES.n_embd**2 + 13 * SIZES.n_embd
 
 
+def _read(block: nn.Module, x: Tensor) -> Tensor:
+    """The block's answer, with the same random numbers at every call: dropout is no look into the future."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return block(x)
+
+
 def outcome(make_block) -> Outcome:
     """Put blocks into a GPT-2 shell, train it on the plays, judge it; mean of the seeds.
 
-    Raises: Unusable if a block is too large, changes the shape, or lets a token see a later one.
+    Raises: Unusable if a block is too large, changes the shape, is not finite, or lets a token see a later one.
     """
     train_ids, held_out_ids, V = _plays()
     nats, size = [], 0
@@ -85,11 +92,12 @@ def outcome(make_block) -> Outcome:
         if size > allowed():
             raise Unusable(f"got      a block of {size:,} weights\nexpected at most {allowed():,}")
         x = noise(seed, 2, 9, SIZES.n_embd)
-        with torch.no_grad():
-            y, z = network.blocks[0](x), network.blocks[0](torch.cat([x[:, :5], noise(seed + 9, 2, 4, SIZES.n_embd)], 1))
+        y, z = (_read(network.blocks[0], one) for one in (x, torch.cat([x[:, :5], noise(seed + 9, 2, 4, SIZES.n_embd)], 1)))
         if not isinstance(y, Tensor) or y.shape != x.shape:
             shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise Unusable(f"expected a stream of shape {tuple(x.shape)}, got {shape}")
+        if not y.isfinite().all():
+            raise Unusable("the block returned numbers that are not finite (nan or inf), before any training")
         if not torch.allclose(y[:, :5], z[:, :5], atol=1e-5):
             raise Unusable("the first five tokens changed when only later ones did: a token sees its future")
         config = TrainConfig(2) if budget.is_tiny() else replace(TRAINING, seed=seed)

@@ -117,6 +117,8 @@ def compare(
         if agree(got, expected, tolerance):
             continue
         message = f"{describe(given)}\n  got      {show(got)}\n  expected {show(expected)}"
+        if show(got) == show(expected):  # three entries of many: say where it is wrong
+            message += _first_difference(got, expected, tolerance)
         return CheckResult(name, False, message, diagnose(got, given, expected, mistakes, tolerance) or hint)
     return CheckResult(name, True, praise)
 
@@ -229,6 +231,15 @@ def agree(got, expected, tolerance: float, *, nan: bool = False) -> bool:
     if isinstance(expected, (int, float)) and isinstance(got, (int, float)):
         return math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance * 1e-2)
     return got == expected
+
+
+def _first_difference(got, expected, tolerance: float) -> str:
+    """The first entry of two tensors that differs by more than `agree` allows, as a line of a message."""
+    if not isinstance(got, Tensor) or not isinstance(expected, Tensor) or got.shape != expected.shape or not expected.ndim:
+        return ""
+    size = max(expected.abs().max().item(), 1e-6)
+    at = tuple((~((got - expected).abs() <= tolerance * size)).nonzero()[0].tolist())
+    return f"\n  they differ first at {list(at)}: got {got[at].item():.6g}, expected {expected[at].item():.6g}"
 
 
 def describe(given: dict) -> str:

@@ -13,15 +13,14 @@ from aigc_lessons.diffusion.score import annealing, langevin, score_of
 from aigc_lessons.exercises.core import CheckResult, Mistake, attempt, call, compare, exercise, noise
 
 
-def mixture_score(x, weights, means, variance):
+def mixture_score(x, weights, means, variances):
     """By the package's mixture."""
-    D = x.shape[1]
-    eye = variance * torch.eye(D, dtype=x.dtype).expand(len(means), D, D)
-    return GaussianMixture(weights, means, eye).score(x)
+    round_ones = variances[:, None, None] * torch.eye(x.shape[1], dtype=x.dtype)
+    return GaussianMixture(weights, means, round_ones).score(x)
 
 
-def langevin_step(x, score, h, z):
-    return x + h * score(x) + (2 * h) ** 0.5 * z
+def langevin_step(x, score, h, z, temperature):
+    return x + h * score(x) + (2 * h * temperature) ** 0.5 * z
 
 
 def flow_velocity(x, x0, abar, beta):
@@ -37,13 +36,13 @@ def hutchinson(f, x, probes):
 # ---------------------------------------------------------------------------------------------------- the usual mistakes
 
 
-def _pull(share: Callable, pull: Callable = lambda off, variance: -off / variance):
-    """A mixture's score with other shares, or another pull towards each mean."""
+def _pull(share: Callable, pull: Callable = lambda off, v: -off / v, normal: float = 0.5):
+    """A mixture's score with other shares, or another pull towards each mean; `normal` D log v is taken from log N."""
 
-    def wrong(x, weights, means, variance):
+    def wrong(x, weights, means, variances):
         off = x[:, None] - means  # (B, K, D)
-        log_n = -off.square().sum(-1) / (2 * variance)
-        return (share(weights.log(), log_n)[..., None] * pull(off, variance)).sum(1)
+        log_n = -off.square().sum(-1) / (2 * variances) - normal * x.shape[1] * variances.log()
+        return (share(weights.log(), log_n)[..., None] * pull(off, variances[:, None])).sum(1)
 
     return wrong
 
@@ -52,10 +51,15 @@ def _right_share(log_w, log_n):
     return (log_w + log_n).softmax(1)
 
 
-def _gradient_of_p(x, weights, means, variance):
+def _one_root(x, weights, means, variances):
+    """As in one dimension."""
+    return _pull(_right_share, normal=0.5 / x.shape[1])(x, weights, means, variances)
+
+
+def _gradient_of_p(x, weights, means, variances):
     off = x[:, None] - means
-    n = (-off.square().sum(-1) / (2 * variance)).exp() / (2 * torch.pi * variance) ** (x.shape[1] / 2)
-    return -((weights * n)[..., None] * off / variance).sum(1)
+    n = (-off.square().sum(-1) / (2 * variances)).exp() / (2 * torch.pi * variances) ** (x.shape[1] / 2)
+    return -((weights * n)[..., None] * off / variances[:, None]).sum(1)
 
 
 def _graph(f, x, z):
@@ -65,8 +69,12 @@ def _graph(f, x, z):
 
 MISTAKES = {
     "14.1": [
-        Mistake(_pull(_right_share, lambda off, variance: off / variance),
-                "The sign: the score points uphill, from x towards the means, so it is (mu_k - x) / variance."),
+        Mistake(_pull(_right_share, normal=0.0),
+                "The factor before the exponential: a narrow Gaussian is higher, v_k^(-D/2), so log N_k has -D/2 log v_k."),
+        Mistake(_one_root,
+                "The factor before the exponential is v_k^(-D/2): one root of v_k for each of the D coordinates."),
+        Mistake(_pull(_right_share, lambda off, v: off / v),
+                "The sign: the score points uphill, from x towards the means, so it is (mu_k - x) / v_k."),
         Mistake(_pull(lambda log_w, log_n: log_w.exp() + 0 * log_n),
                 "You weigh the pulls by w_k. Each counts by its share in *this* place: r_k = w_k N_k(x) / p(x)."),
         Mistake(_pull(lambda log_w, log_n: log_n.softmax(1)),
@@ -75,28 +83,38 @@ MISTAKES = {
                 "The softmax needs log w_k: a share is proportional to w_k N_k, so logarithms add."),
         Mistake(_pull(lambda log_w, log_n: _right_share(log_w, log_n) / log_n.shape[1]),
                 "You took the mean over the Gaussians; the shares r_k already add up to 1, so sum over k."),
-        Mistake(_pull(_right_share, lambda off, variance: -off),
-                "The pull of a Gaussian is (mu_k - x) / variance: you left out the division."),
-        Mistake(_pull(_right_share, lambda off, variance: -off / variance**0.5),
+        Mistake(_pull(_right_share, lambda off, v: -off),
+                "The pull of a Gaussian is (mu_k - x) / v_k: you left out the division."),
+        Mistake(_pull(_right_share, lambda off, v: -off / v**0.5),
                 "You divided by the standard deviation; the gradient of -|x - mu|^2 / (2 v) has the variance v below."),
         Mistake(_gradient_of_p,
                 "That is the gradient of p. The score is the gradient of log p: divide by p(x)."),
     ],
     "14.2": [
-        Mistake(lambda x, score, h, z: x + h * score(x) + h**0.5 * z,
-                "The factor 2 under the root is missing: with sqrt(h) the walk settles in a density that is too narrow."),
-        Mistake(lambda x, score, h, z: x + h * score(x) + 2 * h * z,
-                "The noise needs a root: its variance is 2 h, so its factor is sqrt(2 h)."),
-        Mistake(lambda x, score, h, z: x + h * score(x) + 2**0.5 * h * z,
-                "Both 2 and h stand under the root: sqrt(2 h)."),
-        Mistake(lambda x, score, h, z: x - h * score(x) + (2 * h) ** 0.5 * z,
+        Mistake(lambda x, score, h, z, temperature: x + h * score(x) + (2 * h) ** 0.5 * z,
+                "That walks at temperature 1, whatever is asked for."),
+        Mistake(lambda x, score, h, z, temperature: x + h * score(x) + (2 * h) ** 0.5 * temperature * z,
+                "The temperature stands under the root: it multiplies the noise's variance, 2 h T."),
+        Mistake(lambda x, score, h, z, temperature: x + h / temperature * score(x) + (2 * h * temperature) ** 0.5 * z,
+                "The arrows and the noise both changed: that is a walk at T squared. Here the arrows stay as they are."),
+        Mistake(lambda x, score, h, z, temperature: x + h / temperature * score(x) + (2 * h) ** 0.5 * z,
+                "The right density, by another walk: its arrows are shorter. Here h stands before the score as it is."),
+        Mistake(lambda x, score, h, z, temperature: x + h * score(x) + (2 * h / temperature) ** 0.5 * z,
+                "A hotter walk stumbles more: multiply the variance by the temperature."),
+        Mistake(lambda x, score, h, z, temperature: x + h * temperature * score(x) + (2 * h * temperature) ** 0.5 * z,
+                "That is a longer step at temperature 1: arrow and variance have grown alike."),
+        Mistake(lambda x, score, h, z, temperature: x + h * score(x) + (h * temperature) ** 0.5 * z,
+                "The factor 2 under the root is missing: the walk settles in a density that is too narrow."),
+        Mistake(lambda x, score, h, z, temperature: x + h * score(x) + 2 * h * temperature * z,
+                "The noise needs a root: its variance is 2 h T, so its factor is sqrt(2 h T)."),
+        Mistake(lambda x, score, h, z, temperature: x + h * score(x) + 2**0.5 * h * temperature**0.5 * z,
+                "2, h and the temperature all stand under the root: sqrt(2 h T)."),
+        Mistake(lambda x, score, h, z, temperature: x - h * score(x) + (2 * h * temperature) ** 0.5 * z,
                 "The sign: the score points to where there is more density, and the walk follows it."),
-        Mistake(lambda x, score, h, z: x + h * score(x),
-                "Without the noise every walker climbs to the top of a hill and stays there: that is not sampling."),
-        Mistake(lambda x, score, h, z: (lambda y: y + h * score(y))(x + (2 * h) ** 0.5 * z),
+        Mistake(lambda x, score, h, z, temperature: x + h * score(x),
+                "Without the noise every walker climbs to the top of a hill and stays there: that is temperature 0."),
+        Mistake(lambda x, score, h, z, temperature: (lambda y: y + h * score(y))(x + (2 * h * temperature) ** 0.5 * z),
                 "Ask for the score where the step begins, not where the noise has already carried x."),
-        Mistake(lambda x, score, h, z: x + h / 2 * score(x) + h**0.5 * z,
-                "That is the step of size h / 2: some papers write it so. Here h stands before the score."),
     ],
     "14.4": [
         Mistake(lambda x, x0, abar, beta: -beta * (x / 2 + score_of(x0, x, abar)),
@@ -159,18 +177,17 @@ class Field:
 def check_mixture_score(answer) -> CheckResult:
     inputs = []
     for k, (B, K, D) in enumerate([(3, 2, 2), (4, 3, 2), (2, 5, 3), (5, 2, 1), (3, 4, 2)]):
-        weights = noise(90 + k, K).double().softmax(0)
-        where = {"x": 1.5 * noise(k, B, D).double(), "means": 2 * noise(30 + k, K, D).double()}
-        inputs.append(
-            {"x": where["x"], "weights": weights, "means": where["means"], "variance": [0.7, 1.3, 2.0, 0.3, 0.8][k]}
-        )
-    far = inputs[0] | {"x": 40 + noise(9, 2, 2).double(), "variance": 0.5}  # p(x) is 0 in floating point there
-    inputs.append({"x": noise(8, 3, 2).double(), "weights": torch.ones(1).double(), "means": torch.zeros(1, 2).double(),
-                   "variance": 2.0})  # fmt: skip
+        weights, variances = noise(90 + k, K).double().softmax(0), (0.7 * noise(70 + k, K).double()).exp()
+        x, means = 1.5 * noise(k, B, D).double(), 2 * noise(30 + k, K, D).double()
+        inputs.append({"x": x, "weights": weights, "means": means, "variances": variances})
+    far = inputs[0] | {"x": 40 + noise(9, 2, 2).double()}  # p(x) is 0 in floating point there
+    one = {"weights": torch.ones(1).double(), "means": torch.zeros(1, 2).double(), "variances": torch.tensor([2.0]).double()}
+    inputs.append({"x": noise(8, 3, 2).double()} | one)
     return compare(
         "14.1", answer, mixture_score, [*inputs, far], MISTAKES["14.1"],
         praise="Right on seven mixtures, from one Gaussian to five, far outside included, where p(x) itself rounds to 0.",
-        hint="Shares r_k by a softmax over log w_k - |x - mu_k|^2 / (2 v), which survives far outside; then the mean pull.",
+        hint="Shares r_k by a softmax over log w_k + log N_k(x), without a power of 2 pi, which all share: it survives far"
+        " outside. Then the mean pull.",
         tolerance=1e-6,
     )  # fmt: skip
 
@@ -178,14 +195,16 @@ def check_mixture_score(answer) -> CheckResult:
 @exercise("14.2")
 def check_langevin_step(answer) -> CheckResult:
     inputs = [
-        {"x": noise(k, 4, 2).double(), "score": Pull(s), "h": h, "z": noise(50 + k, 4, 2).double()}
-        for k, (s, h) in enumerate([(1.0, 0.1), (3.0, 0.02), (0.5, 0.7), (2.0, 0.3), (1.5, 0.001)])
+        {"x": noise(k, 4, 2).double(), "score": Pull(s), "h": h, "z": noise(50 + k, 4, 2).double(), "temperature": T}
+        for k, (s, h, T) in enumerate(
+            [(1.0, 0.1, 1.0), (3.0, 0.02, 4.0), (0.5, 0.7, 0.3), (2.0, 0.3, 2.0), (1.5, 0.001, 9.0)]
+        )
     ]
     inputs.append(inputs[0] | {"z": torch.zeros(4, 2).double()})
     return compare(
         "14.2", answer, langevin_step, inputs, MISTAKES["14.2"],
-        praise="Right on six steps, large, tiny and without noise.",
-        hint="Call `score(x)`: it is a function; and use the `z` that you are given, once, under the root of the box.",
+        praise="Right on six steps, hot and cold, large and tiny, and without noise.",
+        hint="Call `score(x)`: it is a function; and use the `z` that you are given, once, under a root.",
         tolerance=1e-7,
     )  # fmt: skip
 

@@ -93,6 +93,29 @@ def _wrong_scale(qkv, n_head):
     return y.transpose(1, 2).flatten(-2)
 
 
+def _not_scaled(qkv, n_head):
+    q, k, v = _parts(qkv)
+    return multi_head(torch.cat([q * (q.shape[-1] // n_head) ** 0.5, k, v], -1), n_head)
+
+
+def _reordered(*order):
+    return lambda qkv, n_head: multi_head(torch.cat([_parts(qkv)[part] for part in order], -1), n_head)
+
+
+def _viewed_both_ways(qkv, n_head):
+    B, T, C = *qkv.shape[:2], qkv.shape[2] // 3
+    heads = [p.reshape(B, n_head, T, C // n_head) for p in _parts(qkv)]
+    return F.scaled_dot_product_attention(*heads, is_causal=True).reshape(B, T, C)
+
+
+def _shuffled_back(qkv, n_head):
+    return multi_head(qkv, n_head).unflatten(-1, (n_head, -1)).transpose(-2, -1).flatten(-2)
+
+
+def _strided_in(qkv, n_head):
+    return _strided(qkv, n_head).unflatten(-1, (-1, n_head)).transpose(-2, -1).flatten(-2)
+
+
 def _across_heads(qkv, n_head):
     q, k, v = (p.unflatten(-1, (n_head, -1)) for p in _parts(qkv))
     return F.scaled_dot_product_attention(q, k, v).flatten(-2)
@@ -127,12 +150,31 @@ def _one_angle(x, positions, longest):
     return rope(x, positions, 1.0)
 
 
+def _fast(x, positions, longest):
+    return rope(x, positions, longest**2)
+
+
+def _from_one(x, positions, longest):
+    hs = x.shape[-1]
+    angles = positions[:, None].to(x.dtype) * longest ** (-torch.arange(2, hs + 2, 2, dtype=x.dtype) / hs)
+    a, b = x[..., ::2], x[..., 1::2]
+    return torch.stack([a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()], -1).flatten(-2)
+
+
+def _overwritten(x, positions, longest):
+    hs = x.shape[-1]
+    angles = positions[:, None].to(x.dtype) * longest ** (-torch.arange(0, hs, 2, dtype=x.dtype) / hs)
+    a, b = x[..., ::2], x[..., 1::2]
+    a = a * angles.cos() - b * angles.sin()
+    return torch.stack([a, a * angles.sin() + b * angles.cos()], -1).flatten(-2)
+
+
 MISTAKES = {
     "31.1": [
         Mistake(_late_mask,
                 "You masked after the softmax: the rows no longer add up to 1. Put -infinity into the scores first."),
         Mistake(lambda scores: scores.tril().softmax(-1),
-                "A score of 0 is not 'do not look': e^0 = 1. What must not be seen needs the score -infinity."),
+                "A finite score is not 'do not look': e^0 = 1, and -100 wins over -600. It needs -infinity."),
         Mistake(lambda scores: _masked(scores, 0),
                 "Off by one: the diagonal is masked too, so a token cannot see itself, and the first sees nothing."),
         Mistake(lambda scores: _masked(scores, 0).nan_to_num(),
@@ -140,6 +182,10 @@ MISTAKES = {
         Mistake(lambda scores: _masked(scores, 2), "Off by one: each token still sees the one after it."),
         Mistake(lambda scores: _masked(scores.transpose(-2, -1)).transpose(-2, -1),
                 "You kept the upper triangle: i is the row that looks, j the column, and j > i is the future."),
+        Mistake(lambda scores: causal_softmax(scores.flip(-2, -1)).flip(-2, -1),
+                "You kept the upper triangle: i is the row that looks, j the column, and j > i is the future."),
+        Mistake(lambda scores: _late_mask(scores) / _late_mask(scores).sum(-1, keepdim=True),
+                "With large scores all weights up to i may round to 0 beside a later one, and 0 / 0 is left: mask first."),
         Mistake(lambda scores: _masked(scores, dim=-2),
                 "The softmax runs down the columns. Each *row* adds up to 1: dim = -1."),
         Mistake(lambda scores: scores.softmax(-1), "There is no mask yet: tokens look ahead."),
@@ -163,14 +209,23 @@ MISTAKES = {
                 "You averaged x itself. What is gathered are the values, x Wv."),
         Mistake(lambda x, Wq, Wk, Wv: _head(x, Wq, Wk, Wk), "You averaged the keys; gather the values, x Wv."),
         Mistake(_softmax_first, "You masked after the softmax: the rows no longer add up to 1."),
+        Mistake(lambda x, Wq, Wk, Wv: _head(x, Wq, Wk, Wv, 1.0) / Wq.shape[1] ** 0.5,
+                "You divided what comes out. It is the scores that are divided by sqrt(hs), before the softmax."),
     ],
     "31.3": [
         Mistake(_viewed,
+                "`view` cannot move an axis: cut the last axis into (n_head, hs) first, then transpose T and n_head."),
+        Mistake(_viewed_both_ways,
                 "`view` cannot move an axis: cut the last axis into (n_head, hs) first, then transpose T and n_head."),
         Mistake(_viewed_back, "On the way back the heads must be transposed behind T before they are laid side by side."),
         Mistake(_interleaved,
                 "You cut the columns as (n_head, 3, hs). The first third of the columns are all queries: (3, n_head, hs)."),
         Mistake(_strided, "A head is hs columns side by side, (n_head, hs), not every n_head-th column."),
+        Mistake(_strided_in, "A head is hs columns side by side, (n_head, hs), not every n_head-th column."),
+        Mistake(_shuffled_back, "Laid side by side, the heads stay whole: all hs numbers of head 0, then those of head 1."),
+        Mistake(_not_scaled, "The scores are not divided by sqrt(hs)."),
+        *(Mistake(_reordered(*order), "The thirds of the columns are queries, keys, values, in this order.")
+          for order in ((1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1))),
         Mistake(_wrong_scale, "You divided by sqrt(C). Each head's dot product has hs = C / n_head terms."),
         Mistake(_across_heads,
                 "The attention ran over the heads of one token. T and hs must be the last two axes: transpose(1, 2)."),
@@ -184,6 +239,10 @@ MISTAKES = {
         Mistake(_halves_of_pairs,
                 "The pairs are turned correctly, but put back as two halves. x_2j and x_2j+1 belong side by side."),
         Mistake(_slow, "The frequencies fall too slowly: theta_j = longest^(-2j / hs), with the 2."),
+        Mistake(_fast, "The frequencies fall too fast: arange(0, hs, 2) holds 2j already; theta_j = longest^(-2j / hs)."),
+        Mistake(_from_one, "j counts from 0: the first pair has theta_0 = 1, a radian a place."),
+        Mistake(lambda x, positions, longest: rope(x, positions, 10_000.0), "Use `longest`; it is not always 10000."),
+        Mistake(_overwritten, "You overwrote a before b was computed from it: both new numbers need the old pair."),
         Mistake(_one_angle, "All pairs turn equally fast; each has its own theta_j."),
         Mistake(lambda x, positions, longest: rope(x, torch.arange(len(positions)), longest),
                 "You counted 0, 1, 2, ... yourself. Use the positions that you are given: with a cache they start later."),
@@ -222,7 +281,7 @@ def check_attend(answer) -> CheckResult:
     return compare(
         "31.2", answer, attend, inputs, MISTAKES["31.2"],
         praise="Right on six sets of texts, a text of one token included.",
-        hint="q, k, v = x @ Wq, x @ Wk, x @ Wv; scores q k^T / sqrt(hs); 31.1; times v.",
+        hint="q, k, v = x @ Wq, x @ Wk, x @ Wv; scores q @ k.transpose(-2, -1) / sqrt(hs); 31.1; times v.",
         tolerance=1e-6,
     )  # fmt: skip
 
@@ -300,6 +359,8 @@ def copier_nats(answer) -> float:
             "every row must be probabilities that add up to 1;"
             f" the sums run from {sums.min():.3g} to {sums.max():.3g}, the least entry is {p.min():.3g}"
         )
+    if p[:, 31:-1].gather(-1, ids[:, 31:-1, None]).mean() > 0.5:
+        raise ValueError("row i bets on letter i, which it has seen; it must tell letter i + 1")
     changed = ids.clone()
     changed[:, LENGTH // 2 :] = (changed[:, LENGTH // 2 :] + 7) % LETTERS  # another future
     other = call(answer, ids=changed, n_letters=LETTERS)

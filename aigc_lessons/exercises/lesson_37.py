@@ -1,208 +1,18 @@
 """Lesson 37: the log-probability of an answer, Bradley and Terry's loss, DPO, GRPO, and a reward with eyes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from aigc_lessons.exercises.core import CheckResult, Mistake, Unusable, attempt, call, compare, exercise, noise
+from aigc_lessons.exercises.core import CheckResult, Unusable, attempt, call, compare, exercise, noise
+from aigc_lessons.exercises.wrong_alignment import MISTAKES, NOTHING, OVERFLOW, answer_log_prob, dpo, grpo, preference_loss
 from aigc_lessons.language.preference import best_of_n, fit_linear_reward
+from aigc_lessons.language.verse import Verse
 from aigc_lessons.studio import alignment
 from aigc_lessons.training import budget
-
-
-def answer_log_prob(logits, ids, start, stop):
-    log_p = logits[:, start - 1 : -1].log_softmax(-1).gather(-1, ids[:, start:, None])[..., 0]
-    stops = ids[:, start:] == stop
-    said = stops.long().cumsum(1) - stops.long() == 0
-    return torch.where(said, log_p, torch.zeros_like(log_p)).sum(1)
-
-
-def preference_loss(chosen, rejected):
-    return F.softplus(rejected - chosen).mean()
-
-
-def dpo(chosen, rejected, ref_chosen, ref_rejected, beta):
-    return F.softplus(-beta * ((chosen - ref_chosen) - (rejected - ref_rejected))).mean()
-
-
-def grpo(log_p, log_old, rewards, mask, clip):
-    return _grpo(log_p, log_old, rewards, mask, clip)
-
-
-def _grpo(log_p, log_old, rewards, mask, clip, *, advantages=None, gain=None, mean=None):
-    """GRPO, with parts that a mistake replaces."""
-    A = (advantages or _of_the_group)(rewards).flatten()[:, None]
-    rho = (log_p - log_old).exp()
-    each = (gain or _pessimistic)(rho, A, clip)
-    each = torch.where(mask, each, torch.zeros_like(each))
-    return -(mean or _by_answer)(each, mask)
-
-
-def _of_the_group(rewards):
-    centred = rewards - rewards.mean(1, keepdim=True)
-    spread = rewards.std(1, unbiased=False, keepdim=True)
-    return torch.where(spread > 1e-6, centred / spread.clamp(min=1e-6), torch.zeros_like(centred))
-
-
-def _pessimistic(rho, A, clip):
-    return torch.minimum(rho * A, rho.clamp(1 - clip, 1 + clip) * A)
-
-
-def _by_answer(each, mask):
-    return (each.sum(1) / mask.sum(1)).mean()
-
-
-def _log_probs(logits, ids, start, shift=1):
-    stop_at = -1 if shift else None
-    return logits[:, start - shift : stop_at].log_softmax(-1).gather(-1, ids[:, start:, None])[..., 0]
-
-
-def _counted(counts, log_probs=_log_probs, reduce=None):
-    """A wrong `answer_log_prob`: counts(stops) says which tokens count."""
-
-    def weigh(logits, ids, start, stop):
-        log_p, said = log_probs(logits, ids, start), counts(ids[:, start:] == stop)
-        kept = torch.where(said, log_p, torch.zeros_like(log_p))
-        return kept.sum(1) if reduce is None else reduce(kept, said)
-
-    return weigh
-
-
-def _said(stops):
-    return stops.long().cumsum(1) - stops.long() == 0
-
-
-OVERFLOW = "sigmoid rounds to 0 where everything is very wrong, and log(0) is -infinity: use softplus or logsigmoid."
-NOTHING = "In a group whose rewards are all equal the spread is 0, and 0 / 0 is NaN: such a group teaches nothing, A = 0."
-
-MISTAKES = {
-    "37.1": [
-        Mistake(
-            _counted(_said, lambda logits, ids, start: _log_probs(logits, ids, start, shift=0)),
-            "The logits at a token speak of the token after it: those of the answer begin one place earlier, at start - 1.",
-        ),
-        Mistake(
-            _counted(lambda stops: stops.long().cumsum(1) == 0),
-            "The stop itself was drawn too: it belongs to the answer. (Else a long answer pays nothing for its end.)",
-        ),
-        Mistake(
-            _counted(torch.ones_like),
-            "What comes after the first stop was never said: it must not count.",
-        ),
-        Mistake(
-            _counted(_said, reduce=lambda kept, said: kept.sum(1) / said.sum(1)),
-            "That is the mean over the tokens. The probability of an answer is a product: its logarithm is a sum.",
-        ),
-        Mistake(
-            lambda logits, ids, start, stop: torch.where(
-                _said(ids[:, start:] == stop), _log_probs(logits, ids, start).exp(), torch.ones(())
-            ).prod(1),
-            "That is the probability; asked for is its logarithm. (Of a long answer the product rounds to 0.)",
-        ),
-    ],
-    "37.2": [
-        Mistake(
-            lambda chosen, rejected: F.softplus(chosen - rejected).mean(),
-            "The sign is turned round: this loss falls when the rejected answer gets more.",
-        ),
-        Mistake(
-            lambda chosen, rejected: -torch.sigmoid(chosen - rejected).log().mean(),
-            OVERFLOW,
-        ),
-        Mistake(
-            lambda chosen, rejected: (1 - torch.sigmoid(chosen - rejected)).mean(),
-            "That is the mean probability of being wrong; the loss is minus the logarithm of that of being right.",
-        ),
-        Mistake(lambda chosen, rejected: F.softplus(rejected - chosen).sum(), "The mean over the pairs, not their sum."),
-        Mistake(
-            lambda chosen, rejected: (rejected - chosen).mean(),
-            "That is the difference of the rewards; it would fall for ever. Put it through -log sigmoid.",
-        ),
-    ],
-    "37.3": [
-        Mistake(
-            lambda chosen, rejected, ref_chosen, ref_rejected, beta: F.softplus(-beta * (chosen - rejected)).mean(),
-            "The reference is missing: what counts is by how much an answer has become likelier than it was.",
-        ),
-        Mistake(
-            lambda chosen, rejected, ref_chosen, ref_rejected, beta: (
-                beta * F.softplus(-((chosen - ref_chosen) - (rejected - ref_rejected))).mean()
-            ),
-            "beta belongs inside the sigmoid: it scales the rewards, not the loss.",
-        ),
-        Mistake(
-            lambda chosen, rejected, ref_chosen, ref_rejected, beta: dpo(rejected, chosen, ref_rejected, ref_chosen, beta),
-            "Chosen and rejected have changed places: this loss makes the rejected answers likelier.",
-        ),
-        Mistake(
-            lambda chosen, rejected, ref_chosen, ref_rejected, beta: dpo(chosen, rejected, ref_rejected, ref_chosen, beta),
-            "Each answer is compared with the reference's opinion of the other one.",
-        ),
-        Mistake(
-            lambda chosen, rejected, ref_chosen, ref_rejected, beta: (
-                -torch.sigmoid(beta * ((chosen - ref_chosen) - (rejected - ref_rejected))).log().mean()
-            ),
-            OVERFLOW,
-        ),
-    ],
-    "37.4": [
-        Mistake(
-            lambda log_p, log_old, rewards, mask, clip: _grpo(
-                log_p, log_old, rewards, mask, clip,
-                advantages=lambda r: (r - r.mean()) / r.std(unbiased=False).clamp(min=1e-6),
-            ),
-            "Mean and spread are those of a group (a row of rewards): you took them over all answers.",
-        ),
-        Mistake(
-            lambda log_p, log_old, rewards, mask, clip: _grpo(
-                log_p, log_old, rewards, mask, clip,
-                advantages=lambda r: (r - r.mean(1, keepdim=True)) / r.std(1, unbiased=False, keepdim=True),
-            ),
-            NOTHING,
-        ),
-        Mistake(
-            lambda log_p, log_old, rewards, mask, clip: _grpo(
-                log_p, log_old, rewards, mask, clip, advantages=lambda r: r - r.mean(1, keepdim=True)
-            ),
-            "The advantages are not divided by the spread of their group.",
-        ),
-        Mistake(
-            lambda log_p, log_old, rewards, mask, clip: _grpo(
-                log_p, log_old, rewards, mask, clip,
-                advantages=lambda r: ((r - r.mean(1, keepdim=True)) / r.std(1, keepdim=True)).nan_to_num(0.0),
-            ),
-            "The spread of a group is the root of the mean square: divide by G, not by G - 1 (unbiased=False).",
-        ),
-        Mistake(
-            lambda log_p, log_old, rewards, mask, clip: _grpo(
-                log_p, log_old, rewards, mask, clip, gain=lambda rho, A, c: rho.clamp(1 - c, 1 + c) * A
-            ),
-            "Only clipped: then a step in the wrong direction is forgiven too. Take the minimum with the unclipped product.",
-        ),
-        Mistake(
-            lambda log_p, log_old, rewards, mask, clip: _grpo(
-                log_p, log_old, rewards, mask, clip, gain=lambda rho, A, c: (rho * A).maximum(rho.clip(1 - c, 1 + c) * A)
-            ),
-            "The minimum of the two products, not the maximum: of the two, believe the worse one.",
-        ),
-        Mistake(
-            lambda log_p, log_old, rewards, mask, clip: _grpo(
-                log_p, log_old, rewards, mask, clip, mean=lambda each, mask: each.sum() / mask.sum()
-            ),
-            "Each answer is averaged over its own tokens first; then the answers are averaged.",
-        ),
-        Mistake(
-            lambda log_p, log_old, rewards, mask, clip: -grpo(log_p, log_old, rewards, mask, clip),
-            "The sign: a loss goes down where the gain goes up.",
-        ),
-        Mistake(
-            lambda log_p, log_old, rewards, mask, clip: grpo(log_p, log_old, rewards, torch.ones_like(mask), clip),
-            "Tokens outside the mask were never said: they must not count, in the sum or in the length.",
-        ),
-    ],
-}  # fmt: skip
 
 
 @exercise("37.1")
@@ -295,12 +105,30 @@ def contest(tiny: bool = False):
 def score(my_features, sizes=(KEPT,)) -> list[float]:
     """q of the best of n by the reward that `my_features(line) -> numbers` makes possible, for each n."""
     better, worse, pool, q = contest(budget.is_tiny())
-    chosen, rejected, asked = (
-        torch.stack([_numbers(my_features, line) for line in lines]) for lines in (better, worse, pool)
-    )
+    with rule_locked():
+        chosen, rejected, asked = (
+            torch.stack([_numbers(my_features, line) for line in lines]) for lines in (better, worse, pool)
+        )
     spread = torch.cat([chosen, rejected]).std(0).clamp(min=1e-6)
     w = fit_linear_reward(chosen / spread, rejected / spread, ridge=0.003)
     return best_of_n((asked / spread @ w).view_as(q), q, sizes)
+
+
+@contextmanager
+def rule_locked() -> Iterator[None]:
+    """Meanwhile nobody may ask the rule."""
+
+    def refuse(self, line, ended=True):
+        raise Unusable("the rule must not be called: your reward has only the comparisons and what you can count in a line")
+
+    asked = {name: vars(Verse)[name] for name in ("__call__", "spelled")}
+    for name in asked:
+        setattr(Verse, name, refuse)
+    try:
+        yield
+    finally:
+        for name, method in asked.items():
+            setattr(Verse, name, method)
 
 
 def _numbers(my_features, line: str) -> Tensor:
@@ -325,11 +153,12 @@ def check_features(answer) -> CheckResult:
     message = f"got      q = [here {few:.3f}] for the best of {KEPT}\nexpected at least {GOAL:.2f}"
     if budget.is_tiny() or few >= GOAL:
         return CheckResult("37.5", True, message)
-    hint = (
-        "Letters alone come to about 0.58: your reward hardly sees what the reader sees."
-        if few < 0.63
-        else "It sees something. What does the reader count? A linear reward has no peak: give it the distance from one."
-    )
+    if few < 0.63:
+        hint = "Letters alone come to about 0.58: your reward hardly sees what the reader sees."
+    elif few < 0.68:
+        hint = "It sees something. What does the reader count? A linear reward has no peak: give it the distance from one."
+    else:
+        hint = "Nearly. Groups of vowels come to about 0.69: the reader counts no silent e at the end of a word."
     return CheckResult("37.5", False, message, hint)
 
 

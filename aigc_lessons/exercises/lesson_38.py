@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import torch
 
+from aigc_lessons.exercises import wrong_shipped as wrong
 from aigc_lessons.exercises.core import CheckResult, Mistake, attempt, call, compare, exercise, noise
 from aigc_lessons.exercises.three_bits import MORE, allowed, outcome
 from aigc_lessons.training import budget
@@ -37,51 +39,6 @@ def longest_stretch(text, source):
     return best
 
 
-def _round(levels=lambda bits: 2 ** (bits - 1) - 1, scale=lambda x: x.abs().amax(1, keepdim=True), to=torch.round):
-    def wrong(x, bits):
-        m = levels(bits)
-        s = scale(x) / m
-        return s * to(x / torch.where(s > 0, s, 1.0))
-
-    return wrong
-
-
-def _interval(half, middle=None):
-    def wrong(right, n, z):
-        p = right / n
-        m = middle(p, n, z) if middle else p
-        return torch.tensor([m - half(p, n, z), m + half(p, n, z)], dtype=torch.float64)
-
-    return wrong
-
-
-def _subsequence(text, source):
-    row = [0] * (len(source) + 1)
-    for a in text:
-        above = 0
-        for j, b in enumerate(source, 1):
-            above, row[j] = row[j], above + 1 if a == b else max(row[j], row[j - 1])
-    return row[-1]
-
-
-def _from_the_start(text, source):
-    return max((k for k in range(len(text) + 1) if text[:k] in source), default=0)
-
-
-def _same_place(text, source):
-    best = run = 0
-    for a, b in zip(text, source, strict=False):
-        run = run + 1 if a == b else 0
-        best = max(best, run)
-    return best
-
-
-def _words(text, source):
-    parts = text.split(" ")
-    ranges = [" ".join(parts[i:j]) for i in range(len(parts)) for j in range(i + 1, len(parts) + 1)]
-    return max((len(piece) for piece in ranges if piece in source), default=0)
-
-
 MISTAKES = {
     "38.1": [
         Mistake(
@@ -112,20 +69,42 @@ MISTAKES = {
             ),
             "The new tokens stand at the end of a window, where there is context: nats[1:, -stride:].",
         ),
+        Mistake(
+            lambda nats, stride, text: (
+                torch.cat([nats[:-1, :stride].flatten(), nats[-1]]).sum().item() / math.log(2) / len(text.encode())
+            ),
+            "It is the first window that counts whole; of every other the new tokens stand at its end: nats[1:, -stride:].",
+        ),
+        Mistake(
+            lambda nats, stride, text: nats.mean().item() / math.log(2),
+            "That is a mean over tokens, some of them counted twice: add up the new ones, and divide by the bytes.",
+        ),
     ],
     "38.4": [
-        Mistake(_round(lambda bits: 2 ** (bits - 1)), "b bits hold -m..m with m = 2^(b-1) - 1."),
-        Mistake(_round(lambda bits: 2**bits - 1), "One bit is for the sign: m = 2^(b-1) - 1."),
-        Mistake(_round(to=torch.floor), "floor always goes down: round to the nearest whole number."),
-        Mistake(_round(to=torch.trunc), "Cutting the digits off always goes towards 0: round to the nearest whole number."),
+        Mistake(wrong.rounded(lambda bits: 2 ** (bits - 1)), "b bits hold -m..m with m = 2^(b-1) - 1."),
+        Mistake(wrong.twos_complement, "The same on both sides of zero: b bits hold -m..m with m = 2^(b-1) - 1."),
         Mistake(
-            _round(scale=lambda x: x.abs().max()),
+            wrong.smallest_to_largest, "That grid goes from the smallest weight to the largest; this one is -m..m times s."
+        ),
+        Mistake(wrong.rounded(lambda bits: 2**bits - 1), "One bit is for the sign: m = 2^(b-1) - 1."),
+        Mistake(wrong.rounded(to=torch.floor), "floor always goes down: round to the nearest whole number."),
+        Mistake(
+            wrong.rounded(to=torch.trunc), "Cutting the digits off always goes towards 0: round to the nearest whole number."
+        ),
+        Mistake(
+            wrong.rounded(scale=lambda x: x.abs().max()),
             "Every row is a group with a scale of its own: the maximum goes over dim=1.",
         ),
         Mistake(
-            _round(scale=lambda x: x.amax(1, keepdim=True)),
+            wrong.rounded(scale=lambda x: x.abs().amax(0, keepdim=True)),
+            "The maximum went over the columns: a row is a group, so it goes over dim=1.",
+        ),
+        Mistake(
+            wrong.rounded(scale=lambda x: x.amax(1, keepdim=True)),
             "The largest may be a negative one: take the absolute values first.",
         ),
+        Mistake(wrong.largest_without_sign, "The largest may be a negative one: take the absolute values first."),
+        Mistake(wrong.short_scale, "Your scale went through float16: here it stays as exact as x."),
         Mistake(
             lambda x, bits: round_groups(x, bits) / (x.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)),
             "Those are the whole numbers k: the answer is s k.",
@@ -133,24 +112,42 @@ MISTAKES = {
     ],
     "38.2": [
         Mistake(
-            _interval(lambda p, n, z: z * math.sqrt(p * (1 - p) / n)),
+            wrong.wald,
             "That is Wald's interval: its error bar uses p-hat where the unknown p belongs. At 0 of n it has no width.",
         ),
         Mistake(
-            _interval(
-                lambda p, n, z: z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n),
-            ),
+            lambda right, n, z: wrong.wald(right, n, z).clamp(0, 1),
+            "That is Wald's interval, cut off at 0 and 1: at n of n it still has no width.",
+        ),
+        Mistake(
+            wrong.ends(wrong.wilson_half),
             "The width is right, the middle is not: Wilson's interval is pulled towards one half.",
         ),
         Mistake(
-            _interval(
-                lambda p, n, z: z * math.sqrt(p * (1 - p) / n) / (1 + z * z / n),
-                lambda p, n, z: (p + z * z / (2 * n)) / (1 + z * z / n),
-            ),
+            wrong.ends(lambda p, n, z: z * math.sqrt(p * (1 - p) / n) / (1 + z * z / n), wrong.wilson_middle),
             "Under the root a term is missing: z^2 / (4 n^2).",
         ),
         Mistake(
-            _interval(
+            wrong.ends(
+                lambda p, n, z: z * math.sqrt(p * (1 - p) / n + z * z / (4 * n)) / (1 + z * z / n), wrong.wilson_middle
+            ),
+            "Under the root z^2 / 4 is divided by n^2, not by n.",
+        ),
+        Mistake(
+            wrong.ends(wrong.wilson_half, lambda p, n, z: wrong.wilson_middle(p, n, z, pull=1)),
+            "The middle adds z^2 / (2n) to p-hat, half of what you add.",
+        ),
+        Mistake(
+            wrong.ends(lambda p, n, z: wrong.wilson_half(p, n, z) * (1 + z * z / n), wrong.wilson_middle),
+            "The half width is divided by 1 + z^2 / n too, not only the middle.",
+        ),
+        Mistake(
+            lambda right, n, z: torch.stack([interval(right, n, z).mean(), interval(right, n, z).diff()[0] / 2]),
+            "Those are the middle and the half width: return middle - half and middle + half.",
+        ),
+        Mistake(lambda right, n, z: interval(right, n, 1.96), "z is given: do not write 1.96 in its place."),
+        Mistake(
+            wrong.ends(
                 lambda p, n, z: z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)),
                 lambda p, n, z: p + z * z / (2 * n),
             ),
@@ -159,10 +156,22 @@ MISTAKES = {
         Mistake(lambda right, n, z: interval(right, n, z).flip(0), "Low comes first, then high."),
     ],
     "38.3": [
-        Mistake(_subsequence, "That allows gaps: a copy is one stretch, letter after letter."),
-        Mistake(_from_the_start, "A copy may begin anywhere in the text, not only at its first letter."),
-        Mistake(_same_place, "The copy may stand at another place in the source."),
-        Mistake(_words, "A copy may begin and end inside a word."),
+        Mistake(wrong.subsequence, "That allows gaps: a copy is one stretch, letter after letter."),
+        Mistake(wrong.from_the_start, "A copy may begin anywhere in the text, not only at its first letter."),
+        Mistake(wrong.the_copy_itself, "That is the copy itself: return how long it is."),
+        Mistake(
+            lambda text, source: longest_stretch(text[:-1], source),
+            "The last letter of the text was never looked at: range(n) ends at n - 1, and text[i:j] before j.",
+        ),
+        Mistake(wrong.last_window, "That is the last window: keep the longest of all."),
+        Mistake(wrong.all_let_go(0), "A window that does not fit lets go of its first letter only, and looks again."),
+        Mistake(wrong.all_let_go(1), "A window that does not fit lets go of its first letter only, and looks again."),
+        Mistake(
+            lambda text, source: longest_stretch(text.lower(), source.lower()),
+            "Capital and small letters are different letters: compare the texts as they are.",
+        ),
+        Mistake(wrong.same_place, "The copy may stand at another place in the source."),
+        Mistake(wrong.whole_words, "A copy may begin and end inside a word."),
     ],
 }
 
@@ -191,7 +200,8 @@ def check_windows(answer) -> CheckResult:
 @exercise("38.4")
 def check_groups(answer) -> CheckResult:
     inputs = [{"x": noise(k, 2 + k, 32 - k), "bits": bits} for k, bits in enumerate([4, 8, 3, 2, 5, 4])]
-    inputs[0]["x"][0] = -inputs[0]["x"][0].abs()  # a group without a positive number
+    inputs[0]["x"][0, 3] = -4.0  # the largest of its group, and negative
+    inputs[1]["x"][0] = -inputs[1]["x"][0].abs()  # a group without a positive number
     empty = noise(9, 4, 8)
     empty[2] = 0
     result = compare(
@@ -216,7 +226,9 @@ def check_interval(answer) -> CheckResult:
 
     def as_tensor(right, n, z):
         got = call(answer, right=right, n=n, z=z)
-        return torch.tensor([float(x) for x in got], dtype=torch.float64) if isinstance(got, (tuple, list)) else got
+        return (
+            torch.tensor([float(x) for x in got], dtype=torch.float64) if isinstance(got, (tuple, list, np.ndarray)) else got
+        )
 
     given = as_tensor if callable(answer) else answer
     return compare(
@@ -229,8 +241,13 @@ def check_interval(answer) -> CheckResult:
 @exercise("38.3")
 def check_copy(answer) -> CheckResult:
     source = "to be, or not to be: that is the question"
-    texts = ["I say that it is the quest, not to be feared", "be or not", "or not to bell", "that is the question"]
-    texts += ["zzz", "", "t", "questions that is that is the"]
+    texts = [
+        "I say to you: that is the quest",
+        "to say that it is the quest, not to be feared",
+        "be or not",
+        "or not to bell",
+    ]
+    texts += ["that is the question", "zzz", "", "t", "questions that is that is the", "To Be, or NOT to be"]
     return compare(
         "38.3", answer, longest_stretch, [{"text": text, "source": source} for text in texts], MISTAKES["38.3"],
         praise="Right, from nothing in common to everything.",
@@ -253,7 +270,7 @@ def check_three_bits(answer) -> CheckResult:
     hint = (
         "With feedback you are near: matrices differ in what a bit is worth to them."
         if got.more < 0.1
-        else "Rounding each weight alone costs most of that: hand the errors on (section 5)."
+        else "Rounding each weight alone costs most of that: hand the errors on (section 4)."
     )
     return CheckResult("38.5", False, message, hint)
 

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from aigc_lessons.models.cache import Cache, straight
@@ -75,11 +75,15 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=not self.modern)
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=not self.modern)
 
-    def forward(self, x: Float[Tensor, "B T C"], turns: Tensor | None, cache: Cache | None) -> Float[Tensor, "B T C"]:
-        y = self.proj(self.attend(self.qkv(x), turns, cache))
+    def forward(
+        self, x: Float[Tensor, "B T C"], turns: Tensor | None, cache: Cache | None, sees: Tensor | None = None
+    ) -> Float[Tensor, "B T C"]:
+        y = self.proj(self.attend(self.qkv(x), turns, cache, sees))
         return F.dropout(y, self.dropout) if self.training else y
 
-    def attend(self, qkv: Float[Tensor, "B T C3"], turns: Tensor | None, cache: Cache | None) -> Float[Tensor, "B T C3//3"]:
+    def attend(
+        self, qkv: Float[Tensor, "B T C3"], turns: Tensor | None, cache: Cache | None, sees: Tensor | None = None
+    ) -> Float[Tensor, "B T C3//3"]:
         """What each token gathers, from the queries, keys and values of all."""
         B, T, C = *qkv.shape[:2], qkv.shape[2] // 3
         qkv = qkv.view(B, T, 3, self.n_head, C // self.n_head)
@@ -93,9 +97,11 @@ class Attention(nn.Module):
             k, v = cache.extend(self.layer, k, v)
         S = k.shape[2]
         # row i of the last T tokens sees columns 0 .. S - T + i; is_causal alone would align them with the first T
-        mask = None if S == T or T == 1 else torch.ones(T, S, dtype=torch.bool, device=qkv.device).tril(S - T)
+        if sees is None and S > T > 1:
+            sees = torch.ones(T, S, dtype=torch.bool, device=qkv.device).tril(S - T)
+        causal = sees is None and T > 1
         y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=S == T and T > 1, dropout_p=self.dropout if self.training else 0.0
+            q, k, v, attn_mask=sees, is_causal=causal, dropout_p=self.dropout if self.training else 0.0
         )
         return y.transpose(1, 2).reshape(B, T, C)
 
@@ -123,8 +129,10 @@ class Block(nn.Module):
         self.norm1, self.attention = make_norm(config), Attention(config, layer)
         self.norm2, self.feed_forward = make_norm(config), FeedForward(config)
 
-    def forward(self, x: Float[Tensor, "B T C"], turns: Tensor | None, cache: Cache | None) -> Float[Tensor, "B T C"]:
-        x = x + self.attention(self.norm1(x), turns, cache)
+    def forward(
+        self, x: Float[Tensor, "B T C"], turns: Tensor | None, cache: Cache | None, sees: Tensor | None = None
+    ) -> Float[Tensor, "B T C"]:
+        x = x + self.attention(self.norm1(x), turns, cache, sees)
         return x + self.feed_forward(self.norm2(x))
 
 
@@ -180,16 +188,23 @@ class GPT(nn.Module):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def forward(self, ids: Int[Tensor, "B T"], cache: Cache | None = None) -> Float[Tensor, "B T V"]:
+    def forward(
+        self, ids: Int[Tensor, "B T"], cache: Cache | None = None, sees: Bool[Tensor, "#B 1 T T"] | None = None
+    ) -> Float[Tensor, "B T V"]:
         """Logits of the token after each position.
 
         Args:
             ids:   tokens in 0..V-1; with a cache, only those that it has not seen.
             cache: a `Cache`, which grows by T.
-        Raises: ValueError if there is no token, an id lies outside the vocabulary, or the context outgrows block_size.
+            sees:  instead of a cache: which token (row) may look at which (column), at itself at least. None: at itself and
+                   all before it.
+        Raises: ValueError if there is no token, an id lies outside the vocabulary, the context outgrows block_size, or both
+            a cache and `sees` are given.
         """
         T, start = ids.shape[1], cache.length if cache is not None else 0
         self._check(ids, start)
+        if cache is not None and sees is not None:
+            raise ValueError("a cache holds one text, all of which is seen: pass a cache or `sees`, not both")
         x = self._embedded(ids)
         turns = None
         if self.position is None:
@@ -203,7 +218,7 @@ class GPT(nn.Module):
             x = cache.through(x, turns, cache)
         else:
             for block in self.blocks:
-                x = block(x, turns, cache)
+                x = block(x, turns, cache, sees)
         if cache is not None:
             cache.length += T
         return self.head(self.norm(x))

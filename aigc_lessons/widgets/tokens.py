@@ -10,6 +10,7 @@ from matplotlib.patches import FancyBboxPatch
 from aigc_lessons.language import bpe
 from aigc_lessons.language.tokenizer import BPETokenizer
 from aigc_lessons.plots import INK
+from aigc_lessons.widgets.scripts import script
 
 SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍"}
 FILLS = ("#cfe4f3", "#fbe6bd", "#c9ebdf", "#f3dbe9")  # pale, in turn; the script has the same
@@ -99,7 +100,7 @@ class TokenExplorer(anywidget.AnyWidget):
     Raises: ValueError if there is no tokenizer, one has another pattern or more than 65,536 ids, or the text is too long.
     """
 
-    _esm = Path(__file__).with_name("tokens.js")
+    _esm = script("bpe.js", "tokens.js")
     _css = Path(__file__).with_name("tokens.css")
     given = traitlets.Dict().tag(sync=True)
     text = traitlets.Unicode().tag(sync=True)

@@ -15,15 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
+import torch
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from aigc_lessons.cli import lab_environment
 from aigc_lessons.doctor import find_chromium
+from aigc_lessons.models.gpt import GPT, GPTConfig
 
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync",
          "--disable-quic", "--no-first-run"]  # fmt: skip
 SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, seen or not
-    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 SHOTS = os.environ.get("AIGC_LESSONS_SCREENSHOTS")
 IDLE = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
@@ -82,7 +84,7 @@ def jupyterlab(root: Path, scratch: Path, **environment: str) -> Iterator[Lab]:
                f"--LabApp.user_settings_dir={scratch}", f"--LabApp.workspaces_dir={scratch / 'workspaces'}",
                "--LabApp.expose_app_in_browser=True"]  # fmt: skip
     with log.open("w") as out:
-        server = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | environment)
+        server = subprocess.Popen(command, stdout=out, stderr=out, env=lab_environment() | environment)
     lab = Lab(f"http://127.0.0.1:{port}", token, root)
     try:
         for _ in range(240):
@@ -133,6 +135,16 @@ def loaded(page: Page, source: str) -> Callable:
     """A script's mathematics without JupyterLab: calls f(argument) in the browser, where `m` is the module."""
     module = "data:text/javascript;base64," + base64.b64encode(source.encode()).decode()
     return lambda f, argument: page.evaluate(f"(x) => import({module!r}).then((m) => ({f})(x))", argument)
+
+
+def small_gpt(block_size: int = 12) -> GPT:
+    """Sizes that differ from one another, and weights that hide nothing: for scripts that compute what Python does."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = GPT(GPTConfig(vocab_size=11, block_size=block_size, n_layer=2, n_head=3, n_embd=24)).eval()
+        for p in model.parameters():
+            p.data.normal_(std=0.4)
+    return model
 
 
 def shot(page: Page, name: str) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser.harness import latencies, loaded, shot
+from browser.harness import latencies, loaded, shot, small_gpt
 
-from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.models.heads import copyable
 from aigc_lessons.training.checkpoints import pretrained
 from aigc_lessons.widgets import attention
@@ -142,15 +141,6 @@ def module(browser):
         yield loaded(page, SOURCE)
 
 
-def small():
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = GPT(GPTConfig(vocab_size=11, block_size=16, n_layer=2, n_head=3, n_embd=24)).eval()
-        for p in model.parameters():
-            p.data.normal_(std=0.4)
-    return model
-
-
 BREAKS = [Break(), Break(off=((1, 2),)), Break(off=((0, 1), (1, 0))), Break(sharpness=3.0), Break(ahead=True),
           Break(places=False), Break(off=((1, 2),)), Break()]  # fmt: skip
 RUN = """({ sizes, weights, ids, hows }) => {
@@ -183,7 +173,7 @@ def apart(call, model, ids, hows=BREAKS):
 
 def test_the_script_computes_what_python_does(module):
     """To 2e-5 of the largest entry; breaks one after the other, so that what is kept between them is tested too."""
-    assert apart(module, small(), [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9]) < 2e-5
+    assert apart(module, small_gpt(16), [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9]) < 2e-5
     ids = torch.randint(68, (40,), generator=torch.Generator().manual_seed(0)).tolist()
     assert apart(module, pretrained("copier"), ids, BREAKS[:2]) < 2e-5
 
@@ -202,7 +192,7 @@ def test_the_script_computes_what_python_does(module):
 def test_planted_mistakes_are_caught(browser, right, wrong):
     assert SOURCE.count(right) == 1
     with browser.new_page() as page:
-        assert apart(loaded(page, SOURCE.replace(right, wrong)), small(), [3, 1, 4, 1, 5, 9, 2, 6]) > 1e-3
+        assert apart(loaded(page, SOURCE.replace(right, wrong)), small_gpt(16), [3, 1, 4, 1, 5, 9, 2, 6]) > 1e-3
 
 
 def test_what_copying_could_tell_is_pythons(module, generator):

@@ -79,6 +79,10 @@ def test_player_plays_and_pauses(start):
     assert frame(page) == stopped
 
 
+def test_nobody_is_asked_about_news(start):
+    assert start.page.locator(".Toastify__toast").count() == 0
+
+
 def test_course_map_tells_about_a_lesson(start):
     page = start.page
     page.locator('.al-map button[data-lesson="13"]').click()

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from browser.harness import loaded, shot
+from browser.harness import loaded, shot, small_gpt
 
-from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.widgets.fewbits import nats, planted, squeezed
 from aigc_lessons.widgets.playground import weights_of
 from aigc_lessons.widgets.scripts import script
@@ -88,15 +87,6 @@ def test_no_errors_and_nothing_from_outside(lesson):
 
 
 # ------------------------------------------------------------------- the script's mathematics, without JupyterLab
-def small():
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = GPT(GPTConfig(vocab_size=11, block_size=12, n_layer=2, n_head=3, n_embd=24)).eval()
-        for p in model.parameters():
-            p.data.normal_(std=0.4)
-    return model
-
-
 SQUEEZE = """({ sizes, weights, how }) => {
   const list = m.matrices(sizes), from = Float32Array.from(weights), into = from.slice();
   if (how.outlier !== 1) m.plant(from, list, how.outlier);
@@ -115,7 +105,7 @@ HOWS = [
 
 def apart(run, how):
     """Share of the weights that are not Python's to 1e-4 of the largest, and the differences of size and error."""
-    model = small()
+    model = small_gpt()
     sizes = {name: getattr(model.config, name) for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")}
     got = run(SQUEEZE, {"sizes": sizes, "weights": weights_of(model).tolist(), "how": how})
     state = planted(model.state_dict(), how["outlier"]) if how["outlier"] != 1 else model.state_dict()

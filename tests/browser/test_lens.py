@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from browser.harness import latencies, loaded, shot
+from browser.harness import latencies, loaded, shot, small_gpt
 
 from aigc_lessons.evaluation.lens import parts_of
 from aigc_lessons.language.tokenizer import CharTokenizer
-from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.training.checkpoints import card, pretrained
 from aigc_lessons.widgets.lens import BROKEN, read_line
 from aigc_lessons.widgets.playground import weights_of
@@ -161,18 +160,8 @@ LINES = [
 ]
 
 
-def small():
-    """Sizes that differ from one another, and weights that hide nothing."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = GPT(GPTConfig(vocab_size=11, block_size=12, n_layer=2, n_head=3, n_embd=24)).eval()
-        for p in model.parameters():
-            p.data.normal_(std=0.4)
-    return model
-
-
 def compare(run):
-    model = small()
+    model = small_gpt()
     sizes = {name: getattr(model.config, name) for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")}
     found = run(READ, {"sizes": sizes, "weights": weights_of(model).tolist(), "lines": LINES})
     for (ids, off), got in zip(LINES, found, strict=True):

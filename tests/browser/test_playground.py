@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from browser.harness import latencies, loaded, shot
+from browser.harness import latencies, loaded, shot, small_gpt
 
 from aigc_lessons.language.generation import filter_logits, generate, penalise
 from aigc_lessons.language.tokenizer import CharTokenizer
-from aigc_lessons.models.gpt import GPT, GPTConfig
 from aigc_lessons.training.checkpoints import card, pretrained
 from aigc_lessons.widgets import playground
 from aigc_lessons.widgets.playground import LENGTH, known_words, repeated, weights_of
@@ -157,16 +156,6 @@ def modules(browser):
         yield loaded(page, SOURCE)
 
 
-def small():
-    """Sizes that differ from one another, and weights that hide nothing."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = GPT(GPTConfig(vocab_size=11, block_size=12, n_layer=2, n_head=3, n_embd=24)).eval()
-        for p in model.parameters():
-            p.data.normal_(std=0.4)
-    return model
-
-
 READ = """({ sizes, weights, ids }) => {
   const net = new m.GPT(sizes, Float32Array.from(weights));
   ids.slice(0, 4).reverse().forEach((id) => net.read(id)); // what was cut is forgotten
@@ -186,7 +175,7 @@ def logits_apart(run, model, ids):
 
 def test_the_networks_logits_are_pythons(modules):
     """To 1e-5 of the largest logit: at every place of a full block, for a small GPT and the shipped one."""
-    assert logits_apart(modules, small(), [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]) < 1e-5
+    assert logits_apart(modules, small_gpt(), [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]) < 1e-5
     ids = torch.randint(68, (128,), generator=torch.Generator().manual_seed(0)).tolist()
     assert logits_apart(modules, pretrained("shakespeare"), ids) < 1e-5
 
@@ -206,7 +195,7 @@ def test_planted_mistakes_are_caught(browser, right, wrong):
     assert SOURCE.count(right) == 1
     with browser.new_page() as page:
         # NaN is caught too
-        assert not logits_apart(loaded(page, SOURCE.replace(right, wrong)), small(), [3, 1, 4, 1, 5, 9]) < 1e-3
+        assert not logits_apart(loaded(page, SOURCE.replace(right, wrong)), small_gpt(), [3, 1, 4, 1, 5, 9]) < 1e-3
 
 
 def test_min_p_and_penalty_are_pythons(modules, generator):
@@ -236,7 +225,7 @@ WRITE = """({ sizes, weights, prompt, settings }) => {
 
 def test_what_is_kept_changes_nothing(modules):
     """A writer that keeps its choices and its cache writes what a fresh one writes; 40 letters in blocks of 12."""
-    model = small()
+    model = small_gpt()
     off = {"temperature": 1, "topK": None, "topP": None, "minP": None, "penalty": 1, "seed": 0}
     changes = [
         {},

@@ -1,17 +1,16 @@
 """The token explorer in JupyterLab, in a browser: by keyboard and by mouse; and its BPE against Python's, text by text."""
 
 import random
-from pathlib import Path
 
 import pytest
 from browser.harness import latencies, loaded, shot
 
 from aigc_lessons.language import bpe
 from aigc_lessons.language.tokenizer import BPETokenizer
-from aigc_lessons.widgets import tokens
+from aigc_lessons.widgets.scripts import script
 from aigc_lessons.widgets.tokens import EXAMPLES, shown, spelled, statistics
 
-SCRIPT = Path(tokens.__file__).with_suffix(".js")
+SCRIPT = script("bpe.js", "tokens.js")
 DRAWN = "document.querySelector('.al-tokens').dataset.drawn"
 SETUP = """\
 from aigc_lessons.data.text import sanguo, shakespeare
@@ -187,7 +186,7 @@ ENCODE = (
 
 def compare(browser, tokenizers, source):
     with browser.new_page() as page:
-        script = loaded(page, source)
+        run = loaded(page, source)
         for tokenizer in tokenizers.values():
             asked = [(text, used) for text in cases() for used in (0, 9, 150, 444)]
             odd = [c.encode()[:end] for c in ALPHABET for end in (None, -1)] + ["\ufeffa".encode(), "\ue000".encode()]
@@ -197,7 +196,7 @@ def compare(browser, tokenizers, source):
                 "cases": asked,
                 "odd": [list(token) for token in odd],
             }
-            found, seen, odd_seen, words = script(ENCODE, given)
+            found, seen, odd_seen, words = run(ENCODE, given)
             assert odd_seen == [shown(token) for token in odd]
             assert seen == [shown(tokenizer.decode_bytes([i])) for i in range(tokenizer.vocab_size)]
             fewer = {used: BPETokenizer(tokenizer.merges[:used]) for used in (0, 9, 150, 444)}
@@ -207,7 +206,7 @@ def compare(browser, tokenizers, source):
 
 
 def test_ids_words_and_signs_are_pythons(browser, tokenizers):
-    compare(browser, tokenizers, SCRIPT.read_text())
+    compare(browser, tokenizers, SCRIPT)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +223,7 @@ def test_ids_words_and_signs_are_pythons(browser, tokenizers):
     ],
 )
 def test_planted_mistakes_are_caught(browser, tokenizers, right, wrong):
-    source = SCRIPT.read_text()
+    source = SCRIPT
     assert source.count(right) == 1
     with pytest.raises(AssertionError):
         compare(browser, tokenizers, source.replace(right, wrong))

@@ -141,6 +141,12 @@ def test_the_text_holds_no_hype_and_closes_its_tags(lesson):
         assert word not in words.lower()
 
 
+@pytest.mark.parametrize("lesson", LESSONS, ids=ids)
+def test_formulas_have_single_backslashes(lesson):
+    """A doubled one, left over from a string of Python, is a line break: the reader sees letters in place of the formula."""
+    assert not re.findall(r"\\\\[a-zA-Z]{2,}", text(lesson))
+
+
 def test_lesson_13_trains_what_the_bench_trains():
     from aigc_lessons.recipes import BATCH, LESSON_13
 

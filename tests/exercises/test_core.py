@@ -89,3 +89,18 @@ def test_a_mistake_that_gives_infinity_explains_no_finite_answer():
     assert not core.agree(finite, infinite, 1e-4, nan=True)
     assert not core.agree(finite, infinite, 1e-4)
     assert core.agree(infinite.clone(), infinite, 1e-4, nan=True)
+
+
+def _judge(got, expected):
+    return core.compare("0", lambda x: got, lambda x: expected, [{"x": 1}], praise="", hint="").message
+
+
+def test_numbers_that_look_alike_are_told_apart():
+    """Only three entries are shown; where the fault lies further on, the message must lead there."""
+    wrong = torch.arange(6.0).view(2, 3)
+    wrong[1, 2] = 7
+    assert "they differ first at [1, 2]: got 7, expected 5" in _judge(wrong, torch.arange(6.0).view(2, 3))
+    wrong[1, 0] = torch.nan
+    assert "they differ first at [1, 0]: got nan, expected 3" in _judge(wrong, torch.arange(6.0).view(2, 3))
+    assert "differ first" not in _judge(torch.ones(6), torch.arange(6.0))  # seen at a glance
+    assert "differ first" not in _judge(torch.ones(1, 2), torch.ones(2))  # the hint speaks of the shape

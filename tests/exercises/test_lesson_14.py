@@ -58,10 +58,10 @@ def test_unusable_levels_get_a_verdict(answer, says):
 
 
 def test_a_score_that_computes_p_fails_far_outside():
-    def naive(x, weights, means, variance):
+    def naive(x, weights, means, variances):
         off = means - x[:, None]
-        n = weights * (-off.square().sum(-1) / (2 * variance)).exp()
-        return (n[..., None] * off / variance).sum(1) / n.sum(1, keepdim=True)
+        n = weights * (-off.square().sum(-1) / (2 * variances)).exp() / variances ** (x.shape[1] / 2)
+        return (n[..., None] * off / variances[:, None]).sum(1) / n.sum(1, keepdim=True)
 
     result = check("14.1", naive)
     assert not result.passed

@@ -67,6 +67,34 @@ class Narrow(nn.Linear):
         super().__init__(C, C // 2)
 
 
+class Infinite(nn.Module):
+    def forward(self, x):
+        return x / 0
+
+
+class Dropped(Plain):
+    """A block that drops numbers while it is trained: that is no look into the future."""
+
+    def forward(self, x):
+        return F.dropout(super().forward(x), 0.1, self.training)
+
+
+class NoStream(Plain):
+    def forward(self, x):
+        return self.feed_forward(self.norm2(self.attention(self.norm1(x), None, None)))
+
+
+def test_a_block_without_a_stream_is_told_so(full):
+    result = check("32.5", NoStream)
+    assert not result.passed
+    assert "add to it" in result.hint
+
+
+def test_dropout_is_not_taken_for_a_look_into_the_future(monkeypatch):
+    monkeypatch.setenv("AIGC_LESSONS_BUDGET", "tiny")
+    assert check("32.5", Dropped).passed
+
+
 class Pair(nn.Module):
     def forward(self, x):
         return x, x
@@ -78,6 +106,7 @@ class Pair(nn.Module):
         (Wide, "a block of 94,080 weights"),
         (lambda C, heads: Peeking(), "a token sees its future"),
         (Narrow, "expected a stream of shape (2, 9, 48), got (2, 9, 24)"),
+        (lambda C, heads: Infinite(), "not finite"),
         (lambda C, heads: Pair(), "got tuple"),
         (lambda C, heads: torch.zeros(2), "expected a torch module for a block, got Tensor"),
         (lambda C: Peeking(), "keep the parameters of the stub"),

@@ -1,5 +1,7 @@
 """37.5, features to find; other right answers; and what the checkers say to answers that are wrong in form."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from aigc_lessons.exercises import check
 from aigc_lessons.exercises.lesson_37 import GOAL, score
 from aigc_lessons.language.preference import dpo_loss
 from aigc_lessons.language.verse import syllables
+from aigc_lessons.studio import alignment
 from aigc_lessons.training import budget
 
 
@@ -27,8 +30,29 @@ def test_the_distance_from_ten_syllables_passes(full):
     assert check("37.5", lambda line: torch.tensor([float(abs(syllables(line) - 10)), 1.0])).passed
 
 
+def groups_of_vowels(line):
+    return len(re.findall(r"[aeiouy]+", line.lower()))
+
+
+def without_silent_e(line):
+    """What the second hint says, and nothing from the package."""
+    words = re.findall(r"[a-z']+", line.lower())
+    return [abs(sum(max(1, groups_of_vowels(word.removesuffix("e"))) for word in words) - 10)]
+
+
+def test_the_hints_lead_to_the_goal(full):
+    assert score(without_silent_e)[0] >= GOAL
+    for peak in (10, 11, 12):
+        assert score(lambda line, peak=peak: [abs(groups_of_vowels(line) - peak)])[0] < GOAL
+
+
 @pytest.mark.parametrize(
-    ("answer", "says"), [(letters, "hardly sees"), (lambda line: [len(line), len(line) ** 2], "It sees something")]
+    ("answer", "says"),
+    [
+        (letters, "hardly sees"),
+        (lambda line: [abs(len(line.split()) - 8)], "It sees something"),
+        (lambda line: [abs(groups_of_vowels(line) - 11)], "silent e"),
+    ],
 )
 def test_features_that_fall_short_are_told_why(full, answer, says):
     result = check("37.5", answer)
@@ -56,6 +80,17 @@ def test_unusable_features_get_a_verdict(answer, says, monkeypatch):
     result = check("37.5", answer)
     assert not result.passed
     assert says in result.message
+
+
+@pytest.mark.parametrize("ask", [lambda verse: verse, lambda verse: verse.spelled, lambda verse: verse.strict])
+def test_the_rule_is_not_to_be_asked(ask, monkeypatch):
+    monkeypatch.setenv("AIGC_LESSONS_BUDGET", "tiny")
+    rule = alignment.stage().verse
+    before = rule("If music be the food of love, play on")
+    result = check("37.5", lambda line: [ask(rule)(line)])
+    assert not result.passed
+    assert "must not be called" in result.message
+    assert rule("If music be the food of love, play on") == before == 1
 
 
 def loop_log_prob(logits, ids, start, stop):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,6 +26,7 @@ def full(monkeypatch):
             / (len(text.encode("utf-8")) * math.log(2)),
         ),
         ("38.2", lambda right, n, z: by_package(right, n, z)),
+        ("38.2", lambda right, n, z: by_roots(right, n, z)),
         ("38.3", lambda text, source: len(longest_copy(text, source))),
         ("38.3", lambda text, source: max(
             (j - i for i in range(len(text)) for j in range(i, len(text) + 1) if text[i:j] in source), default=0)),
@@ -44,6 +46,12 @@ def by_package(right, n, z):
     return found.low, found.high
 
 
+def by_roots(right, n, z):
+    """The quadratic itself, solved by numpy: an array of two numbers."""
+    p = right / n
+    return np.sort(np.roots([1 + z * z / n, -(2 * p + z * z / n), p * p]).real)
+
+
 def quantize_double(x, bits):
     m = 2 ** (bits - 1) - 1
     s = (x.double().abs().amax(1, keepdim=True) / m).clamp(min=1e-30)
@@ -55,6 +63,26 @@ def test_a_group_of_zeros_is_asked_for():
                    * (x.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)))  # fmt: skip
     assert not result.passed
     assert "group of zeros" in result.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "says"),
+    [
+        ("38.1", lambda nats, stride, text: float(nats.mean()) / math.log(2), "mean over tokens"),
+        ("38.2", lambda right, n, z: by_package(right, n, 1.96), "do not write 1.96"),
+        ("38.2", lambda right, n, z: (sum(by_package(right, n, z)) / 2, np.ptp(by_package(right, n, z)) / 2),
+         "middle and the half"),
+        ("38.3", lambda text, source: longest_copy(text, source), "how long it is"),
+        ("38.3", lambda text, source: len(longest_copy(text.upper(), source.upper())), "Capital and small"),
+        ("38.4", lambda x, bits: (x / (x.max(1, keepdim=True).values / (2 ** (bits - 1) - 1))).round()
+         * (x.max(1, keepdim=True).values / (2 ** (bits - 1) - 1)), "absolute values"),
+        ("38.4", lambda x, bits: quantize.quantize(x, bits, group=x.shape[1]).dequantize(), "float16"),
+    ],
+)  # fmt: skip
+def test_a_mistake_written_in_another_way_is_recognised(name, answer, says):
+    result = check(name, answer)
+    assert not result.passed
+    assert says in result.hint
 
 
 def uniform(network, texts):
@@ -81,7 +109,10 @@ def test_mixed_bits_pass(full):
     ("answer", "says"),
     [
         (uniform, "matrices differ"),
-        (lambda network, texts: quantize.quantize_state(network.state_dict(), 3, search=True), "hand the errors on"),
+        (
+            lambda network, texts: quantize.quantize_state(network.state_dict(), 3, search=True),
+            "(section 4)",
+        ),
         (lambda network, texts: quantize.quantize_state(network.state_dict(), 4), "Too many bytes"),
     ],
 )

@@ -265,3 +265,20 @@ def test_foreign_weights_are_named(generator):
             GPT.from_gpt2(spoiled, n_head=2)
     with pytest.raises(ValueError, match="only the 'gpt2' style"):
         made().to_gpt2()
+
+
+@pytest.mark.parametrize("style", ["gpt2", "modern"])
+@torch.no_grad()
+def test_what_may_be_seen_can_be_told(style, generator):
+    """The causal mask, given, changes nothing; of two texts in a row each is what it is alone (RoPE sees distances)."""
+    model, ids = made(style), tokens(generator)
+    causal = torch.ones(1, 1, 20, 20, dtype=torch.bool).tril()
+    assert relative(model(ids, sees=causal), model(ids)) < 1e-5
+    which = torch.tensor([0] * 8 + [1] * 12)
+    apart = model(ids, sees=(which[:, None] == which[None, :]) & causal)
+    assert relative(apart[:, :8], model(ids[:, :8])) < 1e-5
+    if style == "modern":
+        assert relative(apart[:, 8:], model(ids[:, 8:])) < 1e-5
+    assert relative(model(ids)[:, 8:], apart[:, 8:]) > 1e-2, "the plain mask leaks"
+    with pytest.raises(ValueError, match="not both"):
+        model(ids, model.new_cache(), causal)
