@@ -139,7 +139,7 @@ function render({ model, el }) {
     shown[name] = { pick, bar, number };
   }
   const legend = make("p", "al-legend");
-  legend.append(make("span", "al-c2", "abc"), make("span", "", `speaks for ${kinds[0]} (dashed)`), make("span", "al-h2", "abc"),
+  legend.append(make("span", "al-c2", "abc"), make("span", "", `speaks for ${kinds[0]} (dotted)`), make("span", "al-h2", "abc"),
     make("span", "", `speaks for ${kinds[1]} (solid line); darker is stronger`));
   const says = make("p", "al-verdict");
   says.setAttribute("aria-live", "polite");
