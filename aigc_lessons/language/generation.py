@@ -133,7 +133,6 @@ def generate(
     return _walk(model, ids, max_new_tokens, choose, use_cache)
 
 
-@torch.no_grad()
 def _walk(model, ids, max_new_tokens, choose, use_cache) -> Iterator[Tensor]:
     longest = getattr(getattr(model, "config", None), "block_size", None)
     use_cache = use_cache and hasattr(model, "new_cache")
@@ -144,8 +143,8 @@ def _walk(model, ids, max_new_tokens, choose, use_cache) -> Iterator[Tensor]:
         if use_cache and cache is None:
             cache, unread = model.new_cache(), context
         with torch.inference_mode():  # nothing is kept for gradients, not even the means to ask for them
-            logits = model(unread, cache)[:, -1] if use_cache else model(context)[:, -1]
-        token = choose(logits, context)
-        unread = token[:, None]
-        context = torch.cat([context, unread], 1)
-        yield token
+            logits = model(unread, cache) if use_cache else model(context)
+            token = choose(logits[:, -1], context)
+        context = torch.cat([context, token[:, None]], 1)  # made outside: whoever trains on what was written may
+        unread = context[:, -1:]
+        yield context[:, -1]

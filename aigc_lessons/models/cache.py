@@ -18,7 +18,7 @@ class Cache:
 
     Args:
         room:    tokens that fit; a model's block_size.
-        through: a quick way through the model's blocks, (x, turns, cache) -> x; None: one block after the other.
+        through: a quick way through the model, (x, turns, cache) -> logits; None: one module after the other.
     """
 
     def __init__(self, room: int, through: Callable[..., Tensor] | None = None):
@@ -54,18 +54,19 @@ class Cache:
         self.length = length
 
 
-def straight(blocks: nn.ModuleList) -> Callable[[Tensor, Tensor | None, Cache], Tensor]:
-    """The way through all blocks as one function. For one token, calling modules takes longer than what they compute."""
+def straight(model: nn.Module) -> Callable[[Tensor, Tensor | None, Cache], Tensor]:
+    """From the embeddings to the logits as one function. For one token, calling modules takes longer than they do."""
     ways = [
         (plain(b.norm1), plain(b.attention.qkv), b.attention.attend, plain(b.attention.proj),
          plain(b.norm2), plain(b.feed_forward.fc), b.feed_forward.bend, plain(b.feed_forward.proj))
-        for b in blocks
+        for b in model.blocks
     ]  # fmt: skip
+    last, head = plain(model.norm), plain(model.head)
 
     def through(x: Tensor, turns: Tensor | None, cache: Cache) -> Tensor:
         for norm1, qkv, attend, proj, norm2, fc, bend, back in ways:
             x = x + proj(attend(qkv(norm1(x)), turns, cache))
             x = x + back(bend(fc(norm2(x))))
-        return x
+        return head(last(x))
 
     return through

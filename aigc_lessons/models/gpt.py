@@ -211,17 +211,18 @@ class GPT(nn.Module):
             x = F.rms_norm(x, x.shape[-1:])
             turns = self.turns[start : start + T]
         else:
-            x = x + self.position.weight[start : start + T]
+            x = x + self.position.weight.narrow(0, start, T)
         if self.training:
             x = F.dropout(x, self.config.dropout)
         if cache is not None and cache.through is not None and not self.training:
-            x = cache.through(x, turns, cache)
+            logits = cache.through(x, turns, cache)
         else:
             for block in self.blocks:
                 x = block(x, turns, cache, sees)
+            logits = self.head(self.norm(x))
         if cache is not None:
             cache.length += T
-        return self.head(self.norm(x))
+        return logits
 
     def _embedded(self, ids: Tensor) -> Tensor:
         V = self.config.vocab_size
@@ -235,7 +236,7 @@ class GPT(nn.Module):
 
     def new_cache(self) -> Cache:
         """An empty cache, for one text (or one batch of texts) to be written; it knows the model's parts of this moment."""
-        return Cache(self.config.block_size, straight(self.blocks))
+        return Cache(self.config.block_size, straight(self))
 
     def _check(self, ids: Tensor, start: int) -> None:
         longest, T = self.config.block_size, ids.shape[1]

@@ -194,6 +194,6 @@ def plain(module: nn.Module) -> Callable[[Tensor], Tensor]:
     if type(module) is nn.Linear:
         return partial(F.linear, weight=module.weight, bias=module.bias)
     if type(module) is nn.LayerNorm:
-        shape, eps = module.normalized_shape, module.eps
-        return partial(F.layer_norm, normalized_shape=shape, weight=module.weight, bias=module.bias, eps=eps)
+        shape, weight, bias, eps = module.normalized_shape, module.weight, module.bias, module.eps
+        return lambda x: torch.layer_norm(x, shape, weight, bias, eps)  # F.layer_norm would look around first
     return module.forward if type(module) is RMSNorm else module

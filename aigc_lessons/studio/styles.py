@@ -43,7 +43,7 @@ class MixedAttention(Attention):
         super().__init__(config, layer)
         self.changes = changes
 
-    def attend(self, qkv: Tensor, turns: Tensor | None, cache=None) -> Tensor:
+    def attend(self, qkv: Tensor, turns: Tensor | None, cache=None, sees: Tensor | None = None) -> Tensor:
         B, T, C3 = qkv.shape
         qk, v = qkv.view(B, T, 3, self.n_head, -1).split([2, 1], 2)
         if "qk" in self.changes:
@@ -51,7 +51,8 @@ class MixedAttention(Attention):
         if "rope" in self.changes:
             qk = rotate(qk, turns)
         q, k, v = (part.transpose(1, 2) for part in (*qk.unbind(2), v[:, :, 0]))  # (B, nh, T, hs) each
-        return F.scaled_dot_product_attention(q, k, v, is_causal=T > 1).transpose(1, 2).reshape(B, T, C3 // 3)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=sees, is_causal=sees is None and T > 1)
+        return y.transpose(1, 2).reshape(B, T, C3 // 3)
 
 
 class MixedGPT(GPT):
@@ -118,8 +119,8 @@ class MixedGPT(GPT):
 class PostBlock(Block):
     """A block as in the first transformer: each norm stands behind the sum, on the stream itself."""
 
-    def forward(self, x: Tensor, turns: Tensor | None, cache=None) -> Tensor:
-        x = self.norm1(x + self.attention(x, turns, cache))
+    def forward(self, x: Tensor, turns: Tensor | None, cache=None, sees: Tensor | None = None) -> Tensor:
+        x = self.norm1(x + self.attention(x, turns, cache, sees))
         return self.norm2(x + self.feed_forward(x))
 
 
