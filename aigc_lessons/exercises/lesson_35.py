@@ -11,7 +11,19 @@ from aigc_lessons.data import plays
 from aigc_lessons.data.plays import balanced
 from aigc_lessons.data.wheels import DataError
 from aigc_lessons.evaluation.calibration import fit_temperature
-from aigc_lessons.exercises.core import CheckResult, Mistake, agree, attempt, call, compare, describe, exercise, noise, show
+from aigc_lessons.exercises.core import (
+    CheckResult,
+    Mistake,
+    Unusable,
+    agree,
+    attempt,
+    call,
+    compare,
+    describe,
+    exercise,
+    noise,
+    show,
+)
 from aigc_lessons.studio import finetuning
 from aigc_lessons.training.budget import steps
 
@@ -69,6 +81,17 @@ def _names(scenes, share, generator):
     return order[cut:], order[:cut]
 
 
+def _scene_of_each_row(scenes, share, generator):
+    train, test = split_by_scene(scenes, share, generator)
+    return scenes[train], scenes[test]
+
+
+def _counted_from_0(scenes, share, generator):
+    kinds = len(scenes.unique())
+    held = torch.isin(scenes, torch.randperm(kinds, generator=generator)[: round(share * kinds)])
+    return (~held).nonzero()[:, 0], held.nonzero()[:, 0]
+
+
 def _ends(place: Callable):
     return lambda stream, real: stream[torch.arange(len(stream)), place(real).clamp(0, real.shape[1] - 1)]
 
@@ -95,6 +118,10 @@ def _own_choice(p, labels):
     return -p.max(1).values.log().mean().item()
 
 
+def _lowest_loss(logits, labels):
+    return F.cross_entropy(logits.double() / fit_temperature(logits, labels), labels).item()
+
+
 MISTAKES = {
     "35.1": [
         Mistake(_by_rows,
@@ -107,6 +134,10 @@ MISTAKES = {
                 "The two sides have changed places: first the rows to learn from, then the rows to be judged on."),
         Mistake(_names,
                 "You returned numbers of scenes; return numbers of *rows*: where does each scene occur?"),
+        Mistake(_scene_of_each_row,
+                "You returned the scene of each row; return the numbers of the rows themselves."),
+        Mistake(_counted_from_0,
+                "Scenes may have any numbers, not only 0, 1, 2 ...: draw from scenes.unique()."),
     ],
     "35.2": [
         Mistake(lambda stream, real: stream[:, -1],
@@ -133,6 +164,10 @@ MISTAKES = {
                 "W is missing: the change is added to what the layer did before."),
         Mistake(lambda x, W, A, B, alpha: x @ (W + alpha / len(B) * B @ A).T,
                 "You divided by the number of rows of B, the width of the output. The rank r is the number of rows of A."),
+        Mistake(lambda x, W, A, B, alpha: x @ (W + len(A) / alpha * B @ A).T,
+                "The factor is upside down: alpha / r, not r / alpha."),
+        Mistake(lambda x, W, A, B, alpha: alpha / len(A) * x @ (W + B @ A).T,
+                "The factor alpha / r belongs to the change B A alone; W stays as it is."),
     ],
     "35.4": [
         Mistake(_searched(_gap),
@@ -143,9 +178,13 @@ MISTAKES = {
                 "You took the probability of the likeliest class, which only makes the model surer. Take the *label's*."),
         Mistake(lambda logits, labels: 1 / fit_temperature(logits, labels),
                 "That is 1 / T: the logits are divided by T."),
+        Mistake(_lowest_loss,
+                "That is the lowest loss; asked for is the T at which it is reached."),
     ],
 }  # fmt: skip
 
+
+OWN_DICE = "Draw with the generator that you are given, torch.randperm(..., generator=generator), and with no other chance."
 
 # ------------------------------------------------------------------------------------------------------------ the checkers
 
@@ -154,7 +193,11 @@ def _wrong_split(got, scenes: Tensor, share: float) -> str:
     """What is wrong with a split, in words; empty if nothing is."""
     if not (isinstance(got, (tuple, list)) and len(got) == 2 and all(isinstance(side, Tensor) for side in got)):
         return "two tensors of row numbers are expected: (to learn from, to be judged on)"
-    train, test = (side.long().flatten() for side in got)
+    if any(side.dtype == torch.bool for side in got):
+        return "numbers of rows are expected, got a mask: mask.nonzero()[:, 0] turns it into row numbers"
+    if any(side.ndim != 1 for side in got):
+        return f"one axis is expected, got shape {tuple(got[0].shape)}: mask.nonzero() has two, mask.nonzero()[:, 0] one"
+    train, test = (side.long() for side in got)
     rows = torch.cat([train, test])
     if len(rows) != len(scenes) or not torch.equal(rows.sort().values, torch.arange(len(scenes))):
         return f"every row 0..{len(scenes) - 1} must stand on exactly one side; {len(rows)} row numbers came back"
@@ -188,8 +231,13 @@ def check_split(answer) -> CheckResult:
                 message = f"{describe(given)}\n  got      {show(got)}\n  expected a split by scenes: {wrong}"
                 generator = torch.Generator().manual_seed(seed)
                 return CheckResult(name, False, message, _named(got, scenes, share, generator) or hint)
-            sides.append(tuple(sorted(got[1].tolist())))
-        if len(set(sides)) == 1:
+            sides.append(sorted(got[1].tolist()))
+        again = attempt(name, answer, run, describe(given), hint)  # with the last seed, a second time
+        twice = not _wrong_split(again, scenes, share) and sorted(again[1].tolist()) == sides[-1]
+        if not twice:
+            message = f"{describe(given)}\n  got      two splits from the same seed\n  expected the same one twice"
+            return CheckResult(name, False, message, OWN_DICE)
+        if all(side == sides[0] for side in sides):
             message = f"{describe(given)}\n  got      the same scenes for twelve generators\n  expected different ones"
             return CheckResult(name, False, message, MISTAKES[name][2].diagnosis)
     return CheckResult(name, True, "Right on five lists of scenes, sorted and shuffled, with twelve generators each.")
@@ -283,24 +331,30 @@ def lesson_classifier(x, texts, labels, x_new, texts_new):
     return finetuning.probe(x, labels, 0.01)(x_new).softmax(1)[:, 1]
 
 
-def nats(answer) -> float:
-    """Mean cross-entropy of the answer's probabilities on the passages to be judged."""
+def probabilities(answer) -> tuple[Tensor, Tensor]:
+    """The answer's probabilities on the passages to be judged, and the labels of these."""
     n, m = steps(LABELLED, at_least=16), steps(JUDGED, at_least=16)
     given, asked, x, x_new = contest(n, m)
     p = call(answer, x.clone(), list(given.texts), given.labels.clone(), x_new.clone(), list(asked.texts))
     if not isinstance(p, Tensor) or p.shape != (m,):
-        raise ValueError(f"return a tensor of {m} probabilities of a history, got {show(p)}")
+        raise Unusable(f"return a tensor of {m} probabilities of a history, got {show(p)}")
     if not (p.min() >= 0 and p.max() <= 1):
-        raise ValueError(f"probabilities lie in 0..1, got {p.min().item():.4g}..{p.max().item():.4g}")
-    return F.binary_cross_entropy(p.double(), asked.labels.double()).item()
+        raise Unusable(f"probabilities lie in 0..1, got {p.min().item():.4g}..{p.max().item():.4g}")
+    return p.double(), asked.labels.double()
+
+
+def nats(p: Tensor, y: Tensor) -> float:
+    """Mean cross-entropy of probabilities of a history."""
+    return F.binary_cross_entropy(p, y).item()
 
 
 @exercise("35.5")
 def check_contest(answer) -> CheckResult:
-    mine = attempt("35.5", answer, nats)
-    if isinstance(mine, CheckResult):
-        return mine
-    lesson = nats(lesson_classifier)
+    got = attempt("35.5", answer, probabilities)
+    if isinstance(got, CheckResult):
+        return got
+    p, y = got
+    mine, lesson = nats(p, y), nats(*probabilities(lesson_classifier))
     message = (
         f"got      {mine:.3f} nats a passage\n"
         f"expected below {GOAL * lesson:.3f}, which is {GOAL:.1%} of the lesson's {lesson:.3f} (guessing: 0.693)"
@@ -309,6 +363,10 @@ def check_contest(answer) -> CheckResult:
     if mine >= GOAL * lesson:
         if mine == lesson:
             hint = "That is the lesson's probe itself."
+        elif ((p == 0) | (p == 1)).all():
+            hint = "These are verdicts, 0 or 1, and each error costs without limit: return probabilities."
+        elif mine > 0.6932 > nats(1 - p, y):
+            hint = "Turned round, these are better than 1/2: return the probability of a *history*, class 1."
         elif mine > 0.6932:
             hint = "Worse than always saying 1/2: the model is too sure. Pull its weights to 0 more strongly."
         else:

@@ -36,6 +36,8 @@ def test_answers_that_fall_short_are_told_why(full):
         (lesson_35.lesson_classifier, "the lesson's probe itself"),
         (lambda x, texts, labels, x_new, texts_new: ft.probe(x, labels, 100.0)(x_new).softmax(1)[:, 1], "too sure"),
         (lambda x, texts, labels, x_new, texts_new: torch.full((len(x_new),), 0.5), "different places"),
+        (lambda *given: 1 - both(*given), "Turned round"),
+        (lambda *given: both(*given).round(), "verdicts"),
     ]:
         result = check("35.5", answer)
         assert not result.passed
@@ -57,6 +59,7 @@ def test_unusable_classifiers_get_a_verdict(answer, says, monkeypatch):
     result = check("35.5", answer)
     assert not result.passed
     assert says in result.message
+    assert "raised" not in result.message
 
 
 def by_hand(scenes, share, generator):
@@ -98,4 +101,13 @@ def test_a_split_that_loses_rows_or_is_no_split_is_told():
     cut = lambda scenes, share, generator: tuple(s[1:] for s in by_hand(scenes, share, generator))  # noqa: E731
     assert "exactly one side" in check("35.1", cut).message
     masks = lambda scenes, share, generator: (scenes > 3, scenes <= 3)  # noqa: E731
-    assert not check("35.1", masks).passed
+    assert "got a mask" in check("35.1", masks).message
+    tall = lambda scenes, share, generator: tuple(s[:, None] for s in by_hand(scenes, share, generator))  # noqa: E731
+    assert "one axis" in check("35.1", tall).message
+
+
+def test_a_split_by_other_dice_than_the_given_ones_is_told():
+    dice = torch.Generator().manual_seed(0)
+    result = check("35.1", lambda scenes, share, generator: by_hand(scenes, share, dice))
+    assert not result.passed
+    assert "generator that you are given" in result.hint
