@@ -55,7 +55,7 @@ class Cache:
 
 
 def straight(model: nn.Module) -> Callable[[Tensor, Tensor | None, Cache], Tensor]:
-    """From the embeddings to the logits as one function. For one token, calling modules takes longer than they do."""
+    """From the embeddings to the logits as one function. For one token, calling modules is much of the time."""
     ways = [
         (plain(b.norm1), plain(b.attention.qkv), b.attention.attend, plain(b.attention.proj),
          plain(b.norm2), plain(b.feed_forward.fc), b.feed_forward.bend, plain(b.feed_forward.proj))

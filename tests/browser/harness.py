@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
-import torch
+from networks import restless_gpt
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from aigc_lessons.cli import lab_environment
@@ -139,12 +139,7 @@ def loaded(page: Page, source: str) -> Callable:
 
 def small_gpt(block_size: int = 12) -> GPT:
     """Sizes that differ from one another, and weights that hide nothing: for scripts that compute what Python does."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = GPT(GPTConfig(vocab_size=11, block_size=block_size, n_layer=2, n_head=3, n_embd=24)).eval()
-        for p in model.parameters():
-            p.data.normal_(std=0.4)
-    return model
+    return restless_gpt(GPTConfig(vocab_size=11, block_size=block_size, n_layer=2, n_head=3, n_embd=24), seed=3)
 
 
 def shot(page: Page, name: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import restless_gpt
 
 from aigc_lessons.language.chat import (
     END,
@@ -25,7 +26,7 @@ from aigc_lessons.language.chat import (
 )  # fmt: skip
 from aigc_lessons.language.objective import IGNORE, cross_entropy, next_token_loss
 from aigc_lessons.language.tokenizer import BPETokenizer
-from aigc_lessons.models.gpt import GPT, GPTConfig
+from aigc_lessons.models.gpt import GPTConfig
 
 BYTES = BPETokenizer([], special_tokens=SPECIAL)
 MARKED = set(BYTES.special_tokens.values())
@@ -38,12 +39,7 @@ CHATS = [
 
 
 def network():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = GPT(GPTConfig(BYTES.vocab_size, 96, 2, 2, 16)).eval()
-        for p in model.parameters():
-            p.data.normal_(std=0.4)
-    return model
+    return restless_gpt(GPTConfig(BYTES.vocab_size, 96, 2, 2, 16))
 
 
 def test_the_template():

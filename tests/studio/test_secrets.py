@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from networks import restless_gpt
 
 from aigc_lessons.experiments import results
 from aigc_lessons.language.tokenizer import CharTokenizer
-from aigc_lessons.models.gpt import GPT, GPTConfig
+from aigc_lessons.models.gpt import GPTConfig
 from aigc_lessons.studio import secrets
 from aigc_lessons.training.loop import TrainConfig
 
@@ -15,12 +16,7 @@ TOKENIZER = CharTokenizer.from_text("My secret word is\n." + secrets.LETTERS)
 
 
 def small():
-    with torch.random.fork_rng():
-        torch.manual_seed(2)
-        model = GPT(GPTConfig(TOKENIZER.vocab_size, 24, 1, 2, 8)).eval()
-        for p in model.parameters():
-            p.data.normal_(std=0.5)
-    return model
+    return restless_gpt(GPTConfig(TOKENIZER.vocab_size, 24, 1, 2, 8), seed=2, std=0.5)
 
 
 def test_the_tree_gives_every_words_price():
